@@ -1,0 +1,144 @@
+"""aligners — contract, table and door: from two centred clouds to an Alignment.
+
+In    x (n, dx), y (m, dy)  float32, centred, rows of unit length (the Translator does that and undoes it)
+Out   Alignment             a map x -> y, a map y -> x, and the label-free evidence gathered on the way
+Uses  geometry
+
+An aligner is a frozen dataclass whose fields are its settings. Each sibling module holds one family.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from crossvec.aligners.maps import Linear, Map, Residual
+from crossvec.errors import SettingError
+
+__all__ = ["ALIGNERS", "Aligner", "Alignment", "Effort", "Linear", "Map", "Residual", "Step", "create", "names", "settings"]
+
+Effort = Literal["quick", "standard", "thorough"]
+Step = Callable[[str, float], None]
+"""Progress: called with what is being done and the fraction of the fit that is finished, from 0 to 1."""
+
+
+def silent(_doing: str, _fraction: float) -> None:
+    """Report no progress."""
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """What an aligner learned.
+
+    `evidence` holds label-free numbers an aligner can only gather while it fits (agreement of restarts, objective), for the
+    Verdict; `trace` tells what was tried, one JSON-able record a step.
+    """
+
+    map: Map
+    inverse: Map
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    trace: tuple[Mapping[str, Any], ...] = ()
+
+
+class Aligner(Protocol):
+    """A frozen dataclass of settings with one method."""
+
+    name: ClassVar[str]
+    needs_pairs: ClassVar[bool]
+
+    def fit(
+        self,
+        x: Float[Tensor, "n dx"],
+        y: Float[Tensor, "m dy"],
+        *,
+        pairs: Int[Tensor, "p 2"] | None = None,
+        progress: Step = silent,
+    ) -> Alignment:
+        """Learn maps between two centred clouds of unit rows; row `pairs[i, 0]` of x is row `pairs[i, 1]` of y."""
+        ...
+
+
+ALIGNERS: dict[str, str] = {
+    "moments": "crossvec.aligners.moments:Moments",
+    "anchors": "crossvec.aligners.anchors:Anchors",
+    "gromov": "crossvec.aligners.transport:Gromov",
+    "sinkhorn": "crossvec.aligners.transport:Sinkhorn",
+    "emd": "crossvec.aligners.transport:EarthMover",
+    "procrustes": "crossvec.aligners.paired:PairedProcrustes",
+    "ridge": "crossvec.aligners.paired:PairedRidge",
+    "low-rank": "crossvec.aligners.paired:PairedLowRank",
+    "mlp": "crossvec.aligners.paired:PairedMLP",
+    "identity": "crossvec.aligners.controls:Identity",
+    "mean": "crossvec.aligners.controls:Mean",
+}
+"""Built-in aligners by name, imported when asked for; installed packages add theirs under `crossvec.aligners`."""
+
+
+def names() -> list[str]:
+    """Return the names of all aligners, built in and installed."""
+    return [*ALIGNERS, *sorted(e.name for e in entry_points(group="crossvec.aligners") if e.name not in ALIGNERS)]
+
+
+def aligner_class(name: str) -> type:
+    """Return the class of an aligner; raises SettingError with the nearest name when there is none."""
+    if name in ALIGNERS:
+        module, attribute = ALIGNERS[name].split(":")
+        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+    for entry in entry_points(group="crossvec.aligners"):
+        if entry.name == name:
+            return entry.load()  # type: ignore[no-any-return]
+    raise SettingError(f"there is no aligner {name!r}", _nearest(name, names()))
+
+
+def settings(name: str) -> dict[str, Any]:
+    """Return an aligner's settings and their defaults."""
+    made = aligner_class(name)()
+    return {f.name: getattr(made, f.name) for f in fields(made)}
+
+
+def create(name: str, options: Mapping[str, Any] | None = None) -> Aligner:
+    """Make an aligner from its name and settings; strings are converted to each field's type.
+
+    Raises SettingError for an unknown aligner, an unknown setting or a value that does not fit, naming the nearest right one.
+    """
+    kind = aligner_class(name)
+    hints = get_type_hints(kind)
+    known = [f.name for f in fields(kind)]
+    values = {}
+    for key, value in (options or {}).items():
+        if key not in known:
+            raise SettingError(f"the aligner {name} has no setting {key!r}", _nearest(key, known))
+        values[key] = _convert(key, value, hints[key])
+    return kind(**values)  # type: ignore[no-any-return]
+
+
+def _convert(key: str, value: Any, wanted: Any) -> Any:
+    choices = get_args(wanted) if get_origin(wanted) is Literal else None
+    if choices is not None:
+        if value not in choices:
+            raise SettingError(f"{key} cannot be {value!r}", f"use one of {', '.join(map(str, choices))}")
+        return value
+    if wanted is bool:
+        if str(value).lower() in {"true", "1", "yes", "on"}:
+            return True
+        if str(value).lower() in {"false", "0", "no", "off"}:
+            return False
+        raise SettingError(f"{key} cannot be {value!r}", "use true or false")
+    if wanted in (int, float, str):
+        try:
+            return wanted(value)
+        except (TypeError, ValueError):
+            raise SettingError(f"{key} cannot be {value!r}", f"use a number such as {key}=1") from None
+    return value
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known)}"
