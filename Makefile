@@ -1,0 +1,56 @@
+# crossvec: `make demo` and `make test` do everything on a fresh machine with Python 3.11+, make and git.
+PYTHON ?= python3
+VENV   ?= .venv
+DATA   ?= ../shared/data/wiki
+SUITE  ?= wiki
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test fast check format bench clean
+
+help: ## list what make can do
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.dev ## install crossvec for development into .venv
+
+demo: $(VENV)/.demo ## install, then fit and score the packaged sample without pairs
+	$(BIN)/crossvec demo
+
+test: check ## install, check, and run every test
+	$(BIN)/python -m pytest
+
+fast: $(VENV)/.dev ## run the tests that are not marked slow
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(VENV)/.dev ## format, lint and types, as CI checks them
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## write the format and the lint fixes that are safe
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## run benchmark SUITE on the vectors in DATA, then draw the tables
+	$(BIN)/python benchmarks/run.py $(SUITE) --data $(DATA)
+	$(BIN)/python benchmarks/render.py
+
+clean: ## remove the environment, caches and build output
+	rm -rf $(VENV) build dist demo-output .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Two threads on two busy cores spend their time waiting for each other; tests are many small products.
+test fast: export OMP_NUM_THREADS ?= 1
+
+# A stamp is newer than the files that decide what is installed, so a second `make` installs nothing.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "crossvec needs Python 3.11 or newer: try  make PYTHON=python3.12 $(or $(MAKECMDGOALS),demo)")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[plot]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) -e '.[dev]'
+	@touch $@
