@@ -5,7 +5,7 @@ DATA   ?= ../shared/data/wiki
 SUITE  ?= wiki
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test fast check format bench clean
@@ -47,10 +47,12 @@ test fast: export OMP_NUM_THREADS ?= 1
 # A stamp is newer than the files that decide what is installed, so a second `make` installs nothing.
 $(VENV)/.demo: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "crossvec needs Python 3.11 or newer: try  make PYTHON=python3.12 $(or $(MAKECMDGOALS),demo)")'
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[plot]'
+	@echo 'Installing into $(VENV): a minute or a few, most of it torch.'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) -e '.[plot]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) -e '.[dev]'
+	@echo 'Installing the tools of development.'
+	@$(PIP) -e '.[dev]'
 	@touch $@
