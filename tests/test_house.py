@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import checking
 import numpy as np
 import pytest
 
@@ -130,3 +131,14 @@ def test_the_pairs_of_the_sample_are_pairs_and_its_clouds_are_not() -> None:
 
     assert shared(given.eval_source.array(), given.eval_target.array()) > 0.3
     assert shared(given.source.array(), given.target.array()) < 0.05
+
+
+def test_every_call_in_these_tests_is_held_to_its_annotations() -> None:
+    import importlib
+    import pkgutil
+
+    import crossvec
+
+    for module in pkgutil.walk_packages(crossvec.__path__, "crossvec."):
+        importlib.import_module(module.name)
+    assert not checking.UNCHECKED, "mark the protocol @runtime_checkable:\n" + "\n".join(checking.UNCHECKED)
