@@ -217,10 +217,11 @@ def neighbour_overlap(
     for (rows, in_a), (_, in_b) in zip(_blocks(a, a, step), _blocks(b, b, step), strict=True):
         near = []
         for block in (in_a, in_b):
-            # Ties must not agree because both sides list them in one order.
+            # Ties must not agree because both sides list them in one order; the order decides where rounding eats the coin.
             block += TIE * torch.rand(block.shape, generator=coin, device=a.device)
             block[:, rows].fill_diagonal_(-torch.inf)
-            near.append(block.topk(k, dim=1).indices)
+            order = torch.randperm(n, generator=coin, device=a.device)
+            near.append(order[block[:, order].topk(k, dim=1).indices])
         shared[rows] = (near[0][:, :, None] == near[1][:, None, :]).sum((1, 2)).to(a.dtype) / k
     return shared
 
