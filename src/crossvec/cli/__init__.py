@@ -1,0 +1,48 @@
+"""cli — the command line: one verb per public function, results on stdout, progress and advice on stderr.
+
+In    arguments, or a TOML file of them
+Out   a report, and an exit code: 0 fine, 2 wrong usage, 3 inconclusive, 4 could not finish
+Uses  everything below, but only once a verb runs: `crossvec --help` loads neither torch nor numpy
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from crossvec import __version__
+from crossvec.cli import align, exits, look, tour
+from crossvec.cli.options import Verbs
+
+__all__ = ["cli", "main"]
+
+
+@click.group(
+    cls=Verbs,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Start with  crossvec demo .  Exit codes: 0 fine, 2 wrong usage, 3 inconclusive, 4 could not finish.",
+)
+@click.version_option(__version__, "--version", message="crossvec %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> int:
+    """Translate embeddings between models without paired data.
+
+    A store is a file of vectors: .npy, .npz, .parquet, .arrow, .safetensors, .jsonl, .fvecs or .h5. Wherever one is named, a
+    slice of its rows may follow: vectors.npy?rows=0:36000.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+    return 0
+
+
+for verb in (tour.demo, look.inspect, look.compare, align.fit, align.translate, align.evaluate, look.plugins):
+    cli.add_command(verb)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    exits.stop_politely()
+    sys.exit(exits.run(cli, sys.argv[1:] if arguments is None else list(arguments)))

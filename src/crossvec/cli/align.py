@@ -1,0 +1,149 @@
+"""align — the verbs of the main job: fit a translator, translate a store with it, evaluate it on known pairs.
+
+In    stores, a translator's folder
+Out   a translator's folder, a store, scores
+Uses  stores, fitting, translator, evaluation, report
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crossvec.cli import options, progress
+from crossvec.errors import UsageError
+
+if TYPE_CHECKING:
+    from crossvec.space import Space
+
+ALIGNED, INCONCLUSIVE = 0, 3
+
+
+@click.command(short_help="Learn a translator from two spaces, without pairs.")
+@click.argument("source")
+@click.argument("target")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where to save the translator.")
+@click.option("-a", "--aligner", default="auto", show_default=True, help="One of `crossvec plugins`; auto chooses.")
+@click.option("--pairs", metavar="FILE", help="Known pairs: two columns of ids or row numbers (.csv, .jsonl, .parquet, .npy).")
+@options.paired
+@click.option("--max-rows", type=click.IntRange(2), default=50_000, show_default=True, help="Look at this many rows a side.")
+@options.settings
+@options.effort
+@options.seed
+@options.device
+@options.verb
+def fit(
+    source: str,
+    target: str,
+    output: str,
+    aligner: str,
+    pairs: str | None,
+    paired: bool,
+    max_rows: int,
+    settings: dict[str, Any],
+    effort: Any,
+    seed: int,
+    device: str,
+    format: str,
+    config: str | None,
+) -> int:
+    """Learn to translate the vectors of SOURCE into the space of TARGET, and judge whether it worked.
+
+    No pairs are needed. Exit code 0 when the verdict is `aligned`, 3 otherwise; the folder is written either way.
+    """
+    from crossvec import fitting, report, saved
+
+    if paired and pairs:
+        raise UsageError("--paired and --pairs say two different things", "use one of them")
+    saved.check_destination(output)
+    one, other = _open(source), _open(target)
+    known = _known(one, other, pairs, paired)
+    with progress.shown() as step:
+        translator = fitting.fit(
+            one,
+            other,
+            aligner,
+            pairs=known,
+            effort=effort,
+            seed=seed,
+            settings=settings,
+            device=device,
+            max_rows=max_rows,
+            progress=step,
+        )
+    folder = translator.save(output)
+    options.out(format, report.fitted_record(translator, folder), lambda: report.fitted(translator, folder))
+    return ALIGNED if translator.verdict and translator.verdict.status == "aligned" else INCONCLUSIVE
+
+
+@click.command(short_help="Carry a store across.")
+@click.argument("folder")
+@click.argument("source")
+@click.argument("dest")
+@click.option("--inverse", is_flag=True, help="Go from the target space back to the source space.")
+@click.option("--batch", type=click.IntRange(1), default=8192, show_default=True, help="Rows carried across at a time.")
+@options.device
+@options.verb
+def translate(
+    folder: str, source: str, dest: str, inverse: bool, batch: int, device: str, format: str, config: str | None
+) -> int:
+    """Write the vectors of SOURCE, translated by the translator in FOLDER, to DEST; ids and payload come along."""
+    from crossvec import fitting, report, stores
+    from crossvec.translator import Translator
+
+    started = time.perf_counter()
+    translator = Translator.load(folder).to(fitting.pick_device(device))
+    translator = translator.inverse() if inverse else translator
+    store = stores.open(source)
+    rows = store.describe().rows
+    with progress.shown() as step:
+        batches = progress.counted(store.read(batch), rows, step)
+        written = stores.open(dest).write(translator.stream(batches))
+    record = {"rows": written, "seconds": round(time.perf_counter() - started, 3), "dest": dest}
+    options.out(format, record, lambda: report.translated(record))
+    return 0
+
+
+@click.command(short_help="Score a translator on known pairs.")
+@click.argument("folder")
+@click.argument("source")
+@click.argument("target")
+@options.device
+@options.verb
+def evaluate(folder: str, source: str, target: str, device: str, format: str, config: str | None) -> int:
+    """Score the translator in FOLDER on known pairs: row i of SOURCE and row i of TARGET are one text."""
+    from crossvec import evaluation, fitting, report
+    from crossvec.translator import Translator
+
+    translator = Translator.load(folder).to(fitting.pick_device(device))
+    one, other = _open(source), _open(target)
+    with progress.shown() as step:
+        step("scoring", 0.0)
+        scores = evaluation.evaluate(translator, one, other)
+    options.out(format, scores.to_json(), lambda: report.scores(scores))
+    return 0
+
+
+def _open(url: str) -> Space:
+    from crossvec import stores
+
+    return stores.open(url).load()
+
+
+def _known(one: Space, other: Space, pairs: str | None, paired: bool) -> Any:
+    """Return the known pairs as row numbers (p, 2), or None."""
+    if paired:
+        import numpy as np
+
+        if len(one) != len(other):
+            raise UsageError(
+                f"--paired needs as many rows on both sides, not {len(one)} and {len(other)}", "give --pairs FILE instead"
+            )
+        return np.stack([np.arange(len(one))] * 2, axis=1)
+    if pairs:
+        from crossvec.cli import pairs as files
+
+        return files.read(pairs, one, other)
+    return None

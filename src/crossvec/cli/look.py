@@ -1,0 +1,94 @@
+"""look — the verbs that change nothing: inspect one space, compare two, list what is installed.
+
+In    stores
+Out   what a space is like, how alike two are, what can be named
+Uses  stores, diagnostics, aligners, report
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from typing import Any
+
+import click
+
+from crossvec.cli import options, progress
+
+EXTRAS = {
+    "gromov": ("ot", "ot"),
+    "sinkhorn": ("ot", "ot"),
+    "emd": ("ot", "ot"),
+    ".h5": ("hdf5", "h5py"),
+    ".hdf5": ("hdf5", "h5py"),
+}
+"""The optional extra that a built-in needs, and the package by which we see that it is installed."""
+
+
+@click.command(short_help="What one space is like.")
+@click.argument("store")
+@options.verb
+def inspect(store: str, format: str, config: str | None) -> int:
+    """Tell what the vectors in STORE are like: size, norms, anisotropy, spectrum, duplicates, likely quantisation."""
+    from crossvec import diagnostics, report, stores
+
+    place = stores.open(store)
+    told = place.describe()
+    with progress.shown() as step:
+        step("looking", 0.0)
+        profile = diagnostics.inspect(place.load())
+    record = {"store": told.url, "format": told.format, "dtype": told.dtype, **profile.to_json()}
+    options.out(format, record, lambda: report.profile(told, profile))
+    return 0
+
+
+@click.command(short_help="How alike two spaces are.")
+@click.argument("a")
+@click.argument("b")
+@options.paired
+@options.verb
+def compare(a: str, b: str, paired: bool, format: str, config: str | None) -> int:
+    """Measure how alike the spaces in A and B are, and whether a fit without pairs looks feasible."""
+    from crossvec import diagnostics, report, stores
+
+    one, other = stores.open(a).load(), stores.open(b).load()
+    with progress.shown() as step:
+        step("comparing", 0.0)
+        likeness = diagnostics.compare(one, other, paired=paired)
+    options.out(format, likeness.to_json(), lambda: report.likeness(likeness))
+    return 0
+
+
+@click.command(short_help="What can be named: aligners, stores, encoders.")
+@options.verb
+def plugins(format: str, config: str | None) -> int:
+    """List the aligners, stores and encoders that can be named, where they come from and what they still need."""
+    from crossvec import aligners, report, stores
+
+    kinds = {
+        "aligners": _listed(aligners.ALIGNERS, "crossvec.aligners"),
+        "stores": _listed(stores.STORES, "crossvec.stores"),
+        "encoders": _listed({}, "crossvec.encoders"),
+    }
+    options.out(format, kinds, lambda: report.plugins(kinds))
+    return 0
+
+
+def _listed(built_in: dict[str, str], group: str) -> list[dict[str, Any]]:
+    """Return every name of a kind with its origin; a built-in wins over a plugin of the same name."""
+    rows = []
+    for name in built_in:
+        extra, package = EXTRAS.get(name, (None, None))
+        rows.append({"name": name, "origin": "crossvec", "extra": extra, "installed": not package or _present(package)})
+    for entry in sorted(entry_points(group=group)):
+        if entry.name not in built_in:
+            rows.append({"name": entry.name, "origin": _origin(entry), "extra": None, "installed": True})
+    return rows
+
+
+def _present(package: str) -> bool:
+    return find_spec(package) is not None
+
+
+def _origin(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value

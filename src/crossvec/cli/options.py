@@ -1,0 +1,129 @@
+"""options — what the verbs share: the common options, `-s key=value`, `--config file.toml` and how a result is put out.
+
+In    command line and TOML file; the command line wins
+Out   click decorators; one JSON object or one text report on stdout
+Uses  click
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from crossvec.errors import SettingError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+C = TypeVar("C", bound=Callable[..., Any])
+SETTINGS = "settings"
+
+PIPE_WIDTH = 120
+"""Columns of a text report that goes to a file or another program."""
+
+
+class Verbs(click.Group):
+    """A group that lists its verbs in the order of use and knows what a mistyped one should have been."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(self, context: click.Context, words: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if words and not words[0].startswith("-") and words[0] not in self.commands:
+            raise UsageError(f"there is no verb {words[0]!r}", _nearest(words[0], list(self.commands)))
+        return super().resolve_command(context, words)
+
+
+def out(format: str, record: dict[str, Any], text: RenderableType | Callable[[], RenderableType]) -> None:
+    """Put a result on stdout: the record as one JSON object, or the text; a callable text is only made when it is wanted."""
+    if format == "json":
+        from crossvec import report
+
+        click.echo(report.as_json(record))
+        return
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    console.print(text() if callable(text) else text, crop=False)
+
+
+def advise(text: str) -> None:
+    """Tell the user something on stderr."""
+    click.echo(text, err=True)
+
+
+def _read_config(context: click.Context, _parameter: click.Parameter, path: str | None) -> str | None:
+    """Make a TOML file's keys the defaults of this verb's options."""
+    if path is None:
+        return None
+    import tomllib
+
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise UsageError(f"cannot read the config file {path}: {problem.strerror}", "check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise UsageError(f"{path} is not TOML: {problem}", 'write lines such as  effort = "thorough"') from None
+    known = [p.name for p in context.command.params if p.name and p.name not in ("config", "help")]
+    given = {key.replace("-", "_"): value for key, value in table.items()}
+    for key, value in given.items():
+        if key not in known:
+            raise SettingError(f"{path}: there is no key {key!r} for crossvec {context.info_name}", _nearest(key, known))
+        if isinstance(value, dict) != (key == SETTINGS):
+            raise SettingError(
+                f"{path}: the key {key!r} has the wrong shape", "[settings] is the one table; the rest are values"
+            )
+    context.meta[SETTINGS] = given.pop(SETTINGS, {})
+    context.default_map = {**(context.default_map or {}), **given}
+    return path
+
+
+def _read_settings(context: click.Context, _parameter: click.Parameter, words: tuple[str, ...]) -> dict[str, Any]:
+    settings = dict(context.meta.get(SETTINGS, {}))
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not (key and equals):
+            raise SettingError(f"-s takes key=value, not {word!r}", "for example  -s starts=4096")
+        settings[key.strip().replace("-", "_")] = value.strip()
+    return settings
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known)}"
+
+
+def verb(command: C) -> C:
+    """Add what every verb has: --format and --config."""
+    formats = click.Choice(["text", "json"])
+    command = click.option(
+        "--config",
+        metavar="FILE",
+        is_eager=True,
+        callback=_read_config,
+        help="TOML file of this verb's options; [settings] as -s.",
+    )(command)
+    return click.option("--format", type=formats, default="text", show_default=True, help="What stdout holds.")(command)
+
+
+effort = click.option(
+    "--effort",
+    type=click.Choice(["quick", "standard", "thorough"]),
+    default="standard",
+    show_default=True,
+    help="How hard to try.",
+)
+seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same result.")
+device = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True, help="Where to compute."
+)
+paired = click.option("--paired", is_flag=True, help="Row i of both stores is one text.")
+settings = click.option(
+    "-s", SETTINGS, multiple=True, metavar="KEY=VALUE", callback=_read_settings, help="A setting of the aligner; repeatable."
+)

@@ -1,0 +1,258 @@
+"""fitting — from two spaces to a Translator: centre, align, judge, and try again while it is worth it.
+
+In    source Space (n, dx), target Space (m, dy), perhaps pairs (p, 2) of row numbers
+Out   Translator            with its verdict, and a card that says what was tried
+Uses  translator, aligners, verdict
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, cast, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from crossvec.aligners import Aligner, Alignment, Effort, Step, aligner_class, create, silent
+from crossvec.errors import SettingError, SpaceError, UsageError
+from crossvec.space import Space
+from crossvec.translator import Frame, Translator
+from crossvec.verdict import Verdict, judge
+
+__all__ = ["ENOUGH_ROWS", "SEEDS", "fit", "peak_memory", "pick_device"]
+
+ENOUGH_ROWS = 50_000
+"""Rows of each side that a fit looks at unless told otherwise: more cost time and memory and move the result little."""
+
+FEWEST_ROWS = 50
+"""Below this no cloud has a shape that could be told from another's."""
+
+SEEDS: dict[str, int] = {"quick": 1, "standard": 3, "thorough": 8}
+"""How many seeds `auto` tries, at each effort, before it settles for the best verdict it has seen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """One aligner under one seed, with what came out and how long it took."""
+
+    aligner: Aligner
+    alignment: Alignment
+    verdict: Verdict
+    seconds: float
+
+    def record(self) -> dict[str, Any]:
+        """Return what the card keeps of it."""
+        return {
+            "aligner": self.aligner.name,
+            "settings": _settings(self.aligner),
+            "seconds": round(self.seconds, 3),
+            "verdict": self.verdict.to_json(),
+            "evidence": dict(self.alignment.evidence),
+            "steps": [dict(step) for step in self.alignment.trace],
+        }
+
+
+def fit(
+    source: Space,
+    target: Space,
+    aligner: str = "auto",
+    *,
+    pairs: Int[np.ndarray, "p 2"] | None = None,
+    effort: Effort = "standard",
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    max_rows: int | None = ENOUGH_ROWS,
+    progress: Step | None = None,
+) -> Translator:
+    """Learn to translate rows of `source` (n, dx) into the space of `target` (m, dy), and judge the result without labels.
+
+    `aligner` is a name from `aligners.names()`, or "auto": a paired aligner when `pairs` (row pairs[i, 0] of the source is row
+    pairs[i, 1] of the target) are given, else `moments` under one seed after another until the verdict is `aligned` or the
+    effort is spent. The attempt with the highest verdict probability is kept; the card's `trace` lists all of them.
+    `settings` are the aligner's own fields. `max_rows` bounds the rows looked at on each side (a sample; None for all).
+    The same seed on the same machine gives the same translator.
+
+    Raises SpaceError for spaces that cannot be aligned, SettingError for an unknown aligner, setting or device, UsageError for
+    pairs that name no rows.
+    """
+    started = time.perf_counter()
+    step = progress or silent
+    where = pick_device(device)
+    known = _check_pairs(pairs, source, target)
+    plan = _plan(aligner, known, effort, seed, settings or {})
+    _check_sizes(source, target, known, plan)
+
+    step("reading", 0.0)
+    source_rows, target_rows, known = _sample(source, target, known, max_rows, seed)
+    frames = Frame.of(source_rows, "source"), Frame.of(target_rows, "target")
+    x, y = (_directions(frame, rows, where) for frame, rows in zip(frames, (source_rows, target_rows), strict=True))
+    rows_used = len(source_rows), len(target_rows)
+    del source_rows, target_rows
+
+    tried: list[Attempt] = []
+    for number, one in enumerate(plan):
+        tried.append(_attempt(one, x, y, known, _part(step, number, len(plan))))
+        if tried[-1].verdict.status == "aligned":
+            break
+    best = max(tried, key=lambda attempt: attempt.verdict.probability)
+    step("done", 1.0)
+
+    card = {
+        "what": f"translates {source.name or 'the source'} ({source.dim}) into {target.name or 'the target'} ({target.dim})",
+        "source": {"name": source.name, "rows": len(source), "rows_used": rows_used[0], "dim": source.dim},
+        "target": {"name": target.name, "rows": len(target), "rows_used": rows_used[1], "dim": target.dim},
+        "aligner": best.aligner.name,
+        "settings": _settings(best.aligner),
+        "pairs": 0 if known is None else len(known),
+        "effort": effort,
+        "seed": seed,
+        "device": str(where),
+        "versions": _versions(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - started, 3),
+        "peak_memory_bytes": peak_memory(),
+        "trace": [attempt.record() for attempt in tried],
+    }
+    maps = best.alignment.map, best.alignment.inverse
+    return Translator(*maps, *frames, card=card, verdict=best.verdict).to("cpu")
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device to compute on: auto is the first GPU that CUDA sees, else the CPU.
+
+    Raises SettingError when the device asked for is not there.
+    """
+    if name not in ("auto", "cpu", "cuda", "mps"):
+        raise SettingError(f"there is no device {name!r}", "use auto, cpu, cuda or mps")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if (name == "cuda" and not torch.cuda.is_available()) or (name == "mps" and not torch.backends.mps.is_available()):
+        raise SettingError(f"this machine, or this build of torch, has no {name} device", "use --device cpu, or auto")
+    return torch.device(name)
+
+
+def peak_memory() -> int | None:
+    """Return the most memory this process has held so far, in bytes; None where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # Linux counts in KiB, macOS in bytes
+
+
+def _check_pairs(pairs: Any, source: Space, target: Space) -> Int[np.ndarray, "p 2"] | None:
+    if pairs is None:
+        return None
+    known = np.asarray(pairs)
+    if known.ndim != 2 or known.shape[1] != 2 or known.dtype.kind not in "iu":
+        raise UsageError(
+            f"pairs have shape {known.shape} and type {known.dtype}", "give row numbers as integers of shape (p, 2)"
+        )
+    if len(known) < 2:
+        raise UsageError(f"{len(known)} pair cannot fix a map", "give at least two pairs; 100 and more are worth having")
+    for column, (name, space) in enumerate((("source", source), ("target", target))):
+        outside = known[(known[:, column] < 0) | (known[:, column] >= len(space)), column]
+        if len(outside):
+            raise UsageError(f"pairs name row {outside[0]} of the {name}, which has {len(space)} rows", "count rows from 0")
+    return known.astype(np.int64)
+
+
+def _plan(
+    name: str, known: Int[np.ndarray, "p 2"] | None, effort: Effort, seed: int, settings: Mapping[str, Any]
+) -> list[Aligner]:
+    """Return what to try, in order; made before any work, so that a wrong setting costs no time."""
+    if effort not in get_args(Effort):
+        raise SettingError(f"there is no effort {effort!r}", f"use {', '.join(get_args(Effort))}")
+    if name != "auto":
+        if getattr(aligner_class(name), "needs_pairs", False) and known is None:
+            raise UsageError(f"the aligner {name} learns from known pairs", "give them with --pairs FILE, or use -a auto")
+        return [_made(name, effort, seed, settings)]
+    if known is not None:
+        return [_made(paired_for(len(known)), effort, seed, settings)]
+    return [_made("moments", effort, seed + number, settings) for number in range(SEEDS[effort])]
+
+
+def paired_for(pairs: int) -> str:
+    """Return the paired aligner to use for a number of pairs."""
+    return "procrustes" if pairs < 1000 else "ridge"
+
+
+def _made(name: str, effort: Effort, seed: int, settings: Mapping[str, Any]) -> Aligner:
+    own = set(getattr(aligner_class(name), "__dataclass_fields__", ()))
+    common = {key: value for key, value in (("effort", effort), ("seed", seed)) if key in own}
+    return create(name, {**common, **settings})
+
+
+def _check_sizes(source: Space, target: Space, known: Int[np.ndarray, "p 2"] | None, plan: list[Aligner]) -> None:
+    for name, space in (("source", source), ("target", target)):
+        if len(space) < 2:
+            raise SpaceError(f"the {name} has {len(space)} row: that is no cloud", "give more rows; thousands are worth having")
+        if known is None and len(space) < FEWEST_ROWS and plan[0].name not in ("identity", "mean"):
+            raise SpaceError(
+                f"the {name} has {len(space)} rows; learning without pairs needs {FEWEST_ROWS} or more, thousands to succeed",
+                "give more rows, or known pairs with --pairs FILE",
+            )
+
+
+def _sample(
+    source: Space, target: Space, known: Int[np.ndarray, "p 2"] | None, most: int | None, seed: int
+) -> tuple[Space, Space, Int[np.ndarray, "p 2"] | None]:
+    """Return at most `most` rows of each side, the paired ones first in line, and the pairs renumbered to match."""
+    if most is None or (len(source) <= most and len(target) <= most):
+        return source, target, known
+    if most < 2:
+        raise SettingError(f"max_rows cannot be {most}", "use a number such as 50000")
+    generator = np.random.default_rng(seed)
+    if known is not None and len(known) > most:
+        known = known[np.sort(generator.choice(len(known), most, replace=False))]
+    kept = []
+    for column, space in enumerate((source, target)):
+        wanted = np.unique(known[:, column]) if known is not None else np.empty(0, np.int64)
+        others = np.setdiff1d(np.arange(len(space)), wanted, assume_unique=True)
+        more = generator.choice(others, max(0, min(most, len(space)) - len(wanted)), replace=False)
+        kept.append(np.sort(np.concatenate([wanted, more])))
+    if known is not None:
+        known = np.stack([np.searchsorted(rows, known[:, column]) for column, rows in enumerate(kept)], axis=1)
+    return source.take(kept[0]), target.take(kept[1]), known
+
+
+def _directions(frame: Frame, space: Space, where: torch.device) -> Tensor:
+    # By batches, so that only one copy of the rows is ever whole.
+    return torch.cat([frame.centre(torch.from_numpy(batch.array()))[0] for batch in space.batches()]).to(where)
+
+
+def _attempt(one: Aligner, x: Tensor, y: Tensor, known: Int[np.ndarray, "p 2"] | None, step: Step) -> Attempt:
+    started = time.perf_counter()
+    pairs = None if known is None else torch.from_numpy(known).to(x.device)
+    alignment = one.fit(x, y, pairs=pairs, progress=step)
+    step("judging", 1.0)
+    seed = int(getattr(one, "seed", 0))
+    return Attempt(one, alignment, judge(x, y, alignment, seed=seed), time.perf_counter() - started)
+
+
+def _part(step: Step, number: int, count: int) -> Step:
+    """Return a Step that reports a whole attempt as its share of the fit."""
+    label = f" (attempt {number + 1} of up to {count})" if number else ""
+    return lambda doing, fraction: step(doing + label, (number + min(max(fraction, 0.0), 1.0)) / count)
+
+
+def _settings(one: Aligner) -> dict[str, Any]:
+    return asdict(cast(Any, one)) if is_dataclass(one) else {}
+
+
+def _versions() -> dict[str, str]:
+    known = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    try:
+        return {"crossvec": version("crossvec"), **known}
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return known

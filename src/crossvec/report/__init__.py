@@ -1,0 +1,49 @@
+"""report — says what came out, as text for people and as JSON for scripts.
+
+In    Scores, Profile, Likeness, Verdict, Translator
+Out   rich renderables; strict JSON text; a picture (see `picture`)
+Uses  rich
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from crossvec.report.text import bars, fitted, following, likeness, plugins, profile, scores, translated, verdict, written
+from crossvec.saved import plain
+
+__all__ = [
+    "as_json",
+    "bars",
+    "fitted",
+    "fitted_record",
+    "following",
+    "likeness",
+    "plugins",
+    "profile",
+    "scores",
+    "translated",
+    "verdict",
+    "written",
+]
+
+
+def as_json(record: Mapping[str, Any]) -> str:
+    """Return one JSON object; NaN and infinity, which JSON has not, become null."""
+    return json.dumps(plain(record), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def fitted_record(translator: Any, folder: Any = None) -> dict[str, Any]:
+    """Return what `crossvec fit --format json` prints (the contract for scripts), with what was tried."""
+    card = translator.card
+    tried = [{key: one[key] for key in ("aligner", "seconds", "verdict")} for one in card.get("trace", ())]
+    return {
+        "folder": None if folder is None else str(folder),
+        "aligner": card["aligner"],
+        "seconds": card["seconds"],
+        "peak_memory_bytes": card["peak_memory_bytes"],
+        "verdict": translator.verdict.to_json() if translator.verdict else None,
+        "tried": tried,
+    }

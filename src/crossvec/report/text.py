@@ -1,0 +1,195 @@
+"""text — renders results for a terminal: few tables, plain words, the next thing to type.
+
+In    Scores, Profile, Likeness, Verdict, Translator
+Out   rich renderables
+Uses  rich
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from crossvec.diagnostics import Likeness, Profile
+from crossvec.evaluation import Direction, Scores
+from crossvec.stores import Description
+from crossvec.translator import Translator
+from crossvec.verdict import Verdict
+
+COLOUR = {"aligned": "green", "uncertain": "yellow", "failed": "red"}
+MEANING = {
+    "aligned": "translated rows land among their counterparts",
+    "uncertain": "it may have worked: check it on a few known pairs before you rely on it",
+    "failed": "do not use it: nothing says that the two spaces were brought together",
+}
+BAR = 40
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def verdict(it: Verdict) -> RenderableType:
+    """Say what the verdict is, what it means and what it rests on."""
+    status = it.status, f"bold {COLOUR[it.status]}"
+    head = _line(("verdict: ", "bold"), status, f", probability {it.probability:.2f}; {MEANING[it.status]}")
+    return Group(head, _pairs("evidence, gathered without labels", it.evidence)) if it.evidence else head
+
+
+def fitted(translator: Translator, folder: Any = None) -> RenderableType:
+    """Say how a translator was made, how it was judged, and how to use it."""
+    card = translator.card
+    tried = list(card.get("trace", ()))
+    parts: list[RenderableType] = [
+        _line((card["what"], "bold")),
+        _line(f"{card['aligner']}, {card['seconds']:.1f} s, {_memory(card['peak_memory_bytes'])} peak memory"),
+    ]
+    if len(tried) > 1:
+        table = _table("tried", "seed", "seconds", "verdict", "probability")
+        for one in tried:
+            judged = one["verdict"]
+            seed = str(one["settings"].get("seed", ""))
+            table.add_row(one["aligner"], seed, f"{one['seconds']:.1f}", judged["status"], f"{judged['probability']:.2f}")
+        parts.append(table)
+    if translator.verdict:
+        parts.append(verdict(translator.verdict))
+    if folder is not None:
+        parts.append(_line(f"saved to {folder}"))
+        if translator.verdict and translator.verdict.status == "aligned":
+            parts.append(following(f"crossvec translate {folder} SOURCE DEST"))
+        else:
+            parts.append(following(f"crossvec evaluate {folder} SOURCE TARGET   (known pairs), or fit with --effort thorough"))
+    return Group(*parts)
+
+
+def translated(record: Mapping[str, Any]) -> RenderableType:
+    """Say how many rows were written where."""
+    return _line(f"{record['rows']:,} rows written to {record['dest']} in {record['seconds']:.1f} s")
+
+
+def written(path: Any) -> RenderableType:
+    """Say that a file is there now."""
+    return _line(f"wrote {path}")
+
+
+def scores(it: Scores) -> RenderableType:
+    """Tabulate both directions, CSLS, the controls and the ceiling over one pool."""
+    table = _table("", "top-1", "", "top-10", "rank", "FOSCTTM", "cosine", "centred")
+    rows: list[tuple[str, Direction, str]] = [
+        ("source to target", it.forward, "bold"),
+        ("target to source", it.backward, "bold"),
+    ]
+    if it.inverse:
+        rows.append(("inverse translator", it.inverse, ""))
+    if it.ceiling:
+        rows += [("ceiling, to target", it.ceiling[0], ""), ("ceiling, to source", it.ceiling[1], "")]
+    for name, one, style in rows:
+        table.add_row(name, *_scored(one), style=style)
+        if one.csls:
+            table.add_row("  by CSLS", *_ranked(one.csls), "", "", style="dim")
+    table.add_section()
+    for name, one in it.controls.items():
+        table.add_row(f"control: {name}", *_scored(one), style="dim")
+    chance = f"{it.chance:.3f}", "", f"{min(1.0, 10 * it.chance):.3f}", f"{(it.pool + 1) / 2:.1f}", "0.500", "", ""
+    table.add_row("guessing", *chance, style="dim")
+    notes = [Text(f"note: {warning}", style="yellow") for warning in it.warnings]
+    meaning = "rank: mean rank of the true match · centred: cosine after centring · ceiling: a translator fitted on other pairs"
+    return Group(_line((f"{it.pool:,} pairs", "bold")), table, _line((meaning, "dim")), *notes)
+
+
+def profile(place: Description, it: Profile) -> RenderableType:
+    """Tabulate what a store holds and what its vectors are like."""
+    return _tree(f"{place.url}, {place.format} of {place.dtype}", it.to_json())
+
+
+def likeness(it: Likeness) -> RenderableType:
+    """Tabulate how alike two spaces are."""
+    return _tree("two spaces", it.to_json())
+
+
+def plugins(kinds: Mapping[str, Sequence[Mapping[str, Any]]]) -> RenderableType:
+    """List what can be named on the command line, where it comes from and what it still needs."""
+    parts: list[RenderableType] = []
+    for kind, rows in kinds.items():
+        table = _table("name", "from", "needs")
+        for row in rows:
+            table.add_row(row["name"], row["origin"], _needs(row))
+        parts += [_line((kind, "bold")), table if rows else _line(("none", "dim"))]
+    return Group(*parts)
+
+
+def bars(title: str, values: Mapping[str, float], most: float = 1.0) -> RenderableType:
+    """Draw named values between 0 and `most` as bars."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in values.items():
+        eighths = round(8 * BAR * min(max(value / most, 0), 1))
+        table.add_row(name, f"{value:.3f}", EIGHTHS[8] * (eighths // 8) + EIGHTHS[eighths % 8].strip())
+    return Group(_line((title, "bold")), table)
+
+
+def following(command: str) -> Text:
+    """Say what to type next."""
+    return _line(("next: ", "dim"), (command, "cyan"))
+
+
+def _needs(row: Mapping[str, Any]) -> str:
+    if not row.get("extra"):
+        return ""
+    return f"{row['extra']}, installed" if row["installed"] else f"pip install 'crossvec[{row['extra']}]'"
+
+
+def _tree(title: str, record: Mapping[str, Any]) -> RenderableType:
+    """Show plain values in one table and every nested mapping or list in words of its own."""
+    flat = {key: value for key, value in record.items() if not isinstance(value, Mapping)}
+    nested = {key: value for key, value in record.items() if isinstance(value, Mapping) and value}
+    return Group(_pairs(title, flat), *(_pairs(key, value) for key, value in nested.items()))
+
+
+def _pairs(title: str, values: Mapping[str, Any]) -> RenderableType:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for key, value in values.items():
+        table.add_row(f"  {key.replace('_', ' ')}", _shown(value))
+    return Group(_line((title, "bold")), table)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(_shown, value)) or "none"
+    return str(value)
+
+
+def _scored(one: Direction) -> tuple[str, ...]:
+    return (*_ranked(one), f"{one.cosine:.3f}", f"{one.cosine_centred:.3f}")
+
+
+def _ranked(one: Any) -> tuple[str, ...]:
+    low, high = one.intervals["top1"]
+    return f"{one.top1:.3f}", f"±{(high - low) / 2:.3f}", f"{one.top10:.3f}", f"{one.mean_rank:.1f}", f"{one.foscttm:.4f}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 or columns[0] == "name" else "right", no_wrap=True)
+    return table
+
+
+def _line(*parts: str | tuple[str, str]) -> Text:
+    """Return text that is never broken, so that a command or a path in it can be copied."""
+    return Text.assemble(*parts, no_wrap=True, overflow="ignore")
+
+
+def _memory(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 2**30:.2f} GiB"

@@ -1,0 +1,204 @@
+"""saved — the folder that a saved translator is: its layout, written all or nothing, and the errors of a place on disk.
+
+In    card (JSON-able), tensors by name     what a Translator is made of
+Out   FOLDER/translator.safetensors, card.json, README.md
+Uses  safetensors; never pickle
+
+A model card's README is written beside the numbers, so the folder explains itself where models are shared.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load as parse
+from safetensors.torch import save as serialise
+from torch import Tensor, contiguous_format
+
+from crossvec.errors import TranslatorError, UnfinishedError, UsageError
+
+__all__ = ["SCHEMA", "cannot_write", "check_destination", "plain", "read", "write"]
+
+SCHEMA = 1
+"""The version of the folder's layout; a reader refuses a higher one."""
+
+TENSORS, CARD, README = "translator.safetensors", "card.json", "README.md"
+
+
+def write(folder: str | Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
+    """Write a translator's folder, all or nothing, and return its path.
+
+    Raises UsageError when the place cannot be written or holds something else, and UnfinishedError when the disk is full.
+    """
+    final = check_destination(folder)
+    card = plain({"schema": SCHEMA, **card})
+    # A copy each, because safetensors refuses tensors that share memory, as a map and its transpose do.
+    copies = {name: tensor.detach().cpu().clone(memory_format=contiguous_format) for name, tensor in tensors.items()}
+    draft = _beside(final, "tmp")
+    try:
+        draft.mkdir()
+        (draft / TENSORS).write_bytes(serialise(copies))
+        (draft / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (draft / README).write_text(_readme(card, final.name), encoding="utf-8")
+        _swap(draft, final)
+    except OSError as problem:
+        raise cannot_write(final, problem) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return final
+
+
+def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the card and the tensors of a saved translator.
+
+    Raises TranslatorError that says which file is missing, damaged or from a newer version.
+    """
+    place = Path(folder)
+    card = _read_card(place)
+    try:
+        tensors = parse((place / TENSORS).read_bytes())
+    except FileNotFoundError:
+        raise TranslatorError(f"{place} lacks {TENSORS}", "copy the whole folder, or fit again") from None
+    except (SafetensorError, ValueError) as problem:
+        raise TranslatorError(f"{place / TENSORS} is damaged: {problem}", "copy it again, or fit again") from None
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise TranslatorError(f"{place / TENSORS} is damaged: {name} holds NaN or infinity", "copy it again, or fit again")
+    return card, tensors
+
+
+def plain(value: Any) -> Any:
+    """Return a value as strict JSON allows it: plain numbers, lists and dictionaries; NaN and infinity become null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (np.generic, np.ndarray, Tensor)):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def check_destination(folder: str | Path) -> Path:
+    """Return the absolute path of a folder that `save` may write, before any work is spent.
+
+    Raises UsageError when something other than a translator is there, or when the place cannot be written.
+    """
+    final = Path(folder).absolute()
+    if final.is_dir():
+        strangers = sorted(found.name for found in final.iterdir() if found.name not in (TENSORS, CARD, README))
+        if strangers or (any(final.iterdir()) and not (final / CARD).is_file()):
+            what = f"holds {strangers[0]}, which is no part of a translator" if strangers else "is not a translator"
+            raise UsageError(f"{final} exists and {what}; it was left alone", "name another folder")
+    elif final.exists():
+        raise UsageError(f"{final} exists and is not a folder; it was left alone", "name another folder")
+    trial = _beside(final, "tmp")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as problem:
+        raise cannot_write(final, problem) from None
+    return final
+
+
+def cannot_write(place: Path, problem: OSError) -> UsageError | UnfinishedError:
+    """Return the error for a failed write: UnfinishedError for a full disk, UsageError for a place that takes no files."""
+    reason = problem.strerror or str(problem)
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        return UnfinishedError(
+            f"could not finish writing {place}: {reason}; nothing was written", "free some space and run again"
+        )
+    return UsageError(f"cannot write {place}: {reason}", "name a folder that you may write to")
+
+
+def _beside(final: Path, ending: str) -> Path:
+    return final.parent / f".{final.name}.{os.getpid()}.{ending}"
+
+
+def _swap(draft: Path, final: Path) -> None:
+    """Put the draft in the place of what is there; an interruption in between puts the old folder back."""
+    if not final.exists():
+        draft.rename(final)
+        return
+    old = _beside(final, "old")
+    try:
+        final.rename(old)
+        draft.rename(final)
+    except BaseException:
+        if not final.exists():
+            old.rename(final)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_card(place: Path) -> dict[str, Any]:
+    try:
+        card = json.loads((place / CARD).read_text(encoding="utf-8"))
+        schema = card["schema"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise TranslatorError(f"there is no translator at {place}", "make one: crossvec fit SOURCE TARGET -o FOLDER") from None
+    except (ValueError, KeyError, TypeError):
+        raise TranslatorError(f"{place / CARD} is damaged or not a translator's card", "copy it again, or fit again") from None
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise TranslatorError(f"{place} has schema {schema!r}; this version reads up to {SCHEMA}", "upgrade crossvec")
+    return card  # type: ignore[no-any-return]
+
+
+def _readme(card: Mapping[str, Any], name: str) -> str:
+    """Return the model card in Markdown, with the front matter that model hubs read."""
+    source, target = ({"name": side, **card["frames"][side], **(card.get(side) or {})} for side in ("source", "target"))
+    verdict = card.get("verdict")
+    judged = f"**{verdict['status']}**, probability {verdict['probability']:.2f}" if verdict else "not judged"
+    evidence = "".join(f"| {key} | {value} |\n" for key, value in ((verdict or {}).get("evidence") or {}).items())
+    return f"""---
+library_name: crossvec
+tags: [embeddings, vector-translation, crossvec]
+---
+# {name}
+
+Translates embeddings of `{source["name"]}` ({source["dim"]} dimensions) into the space of `{target["name"]}`
+({target["dim"]} dimensions), and back.
+
+## How it was made
+| | |
+|---|---|
+| aligner | {card.get("aligner", "unknown")} |
+| known pairs | {card.get("pairs", "unknown")} |
+| source rows | {source.get("rows", "unknown")} |
+| target rows | {target.get("rows", "unknown")} |
+| effort, seed | {card.get("effort", "unknown")}, {card.get("seed", "unknown")} |
+| made | {card.get("date", "unknown")}, in {card.get("seconds", "unknown")} s |
+| versions | {", ".join(f"{k} {v}" for k, v in (card.get("versions") or {}).items()) or "unknown"} |
+
+## Verdict
+{judged}. It is judged from the two clouds alone, without labels.
+
+| evidence | value |
+|---|---|
+{evidence}
+## Use
+```console
+crossvec translate {name} SOURCE.npy DEST.npy
+crossvec evaluate {name} SOURCE.npy TARGET.npy   # row i is one text in both
+```
+```python
+from crossvec import Translator
+
+rows = Translator.load("{name}").translate(source_rows)  # (k, {source["dim"]}) -> (k, {target["dim"]})
+```
+
+## Limits
+It knows the rows it was fitted on. Rows of another language, topic or model version may land in the wrong place: evaluate on a
+few known pairs before you rely on it. `card.json` holds every setting, the evidence and what was tried.
+"""
