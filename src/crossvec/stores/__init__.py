@@ -1,0 +1,121 @@
+"""stores — contract, table and door: from the name of a place to a Store that yields and takes Spaces.
+
+In    a path or URL, perhaps with a row slice and options     "vectors.npy?rows=0:36000"
+Out   Store                                                   describe, load, read, write
+Uses  space, errors
+
+Each sibling module holds one family of formats and is the only one to import its library. Every store promises what
+tests/contract/test_store.py states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from crossvec.errors import StoreError
+from crossvec.space import BATCH_ROWS, Space
+from crossvec.stores.address import Address, nearest
+
+__all__ = ["STORES", "Address", "Description", "Store", "names", "open"]
+
+STORES: dict[str, str] = {
+    ".npy": "crossvec.stores.npy:NpyFile",
+    ".npz": "crossvec.stores.npy:NpzFile",
+    ".parquet": "crossvec.stores.tables:ParquetFile",
+    ".arrow": "crossvec.stores.tables:ArrowFile",
+    ".feather": "crossvec.stores.tables:ArrowFile",
+    ".safetensors": "crossvec.stores.safetensors:SafetensorsFile",
+    ".jsonl": "crossvec.stores.jsonl:JsonLinesFile",
+    ".jsonl.gz": "crossvec.stores.jsonl:JsonLinesFile",
+    ".fvecs": "crossvec.stores.fvecs:FvecsFile",
+    ".h5": "crossvec.stores.hdf5:Hdf5File",
+    ".hdf5": "crossvec.stores.hdf5:Hdf5File",
+}
+"""Built-in stores by file suffix. Installed packages add theirs under the entry points `crossvec.stores`: the name is a suffix
+(".lance") or a URL's scheme ("qdrant"), the value a class or function that takes an Address and returns a Store."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a place holds, told without reading its vectors.
+
+    `rows` are those of the slice when the address has one. `ids` tells whether rows have ids, `payload` names the columns,
+    `size` is the place's size in bytes, None when unknown.
+    """
+
+    url: str
+    name: str
+    format: str
+    rows: int
+    dim: int
+    dtype: str
+    ids: bool = False
+    payload: tuple[str, ...] = ()
+    size: int | None = None
+
+
+class Store(Protocol):
+    """A place that yields and takes Spaces. Making one touches nothing; every method may raise StoreError and SpaceError."""
+
+    def describe(self) -> Description:
+        """Tell what is there without reading the vectors."""
+        ...
+
+    def load(self) -> Space:
+        """Return everything, memory-mapped where the format allows; rows of a memory map are checked when they are read."""
+        ...
+
+    def read(self, batch: int = BATCH_ROWS) -> Iterator[Space]:
+        """Yield everything in stable order, `batch` checked rows at a time, at least one (perhaps empty) batch."""
+        ...
+
+    def write(self, batches: Iterable[Space]) -> int:
+        """Write the batches, all or nothing, and return the number of rows.
+
+        Raises StoreError when the place cannot carry the ids or payload it is given, UnfinishedError when the disk is full.
+        """
+        ...
+
+
+def open(url: str | Path) -> Store:
+    """Return the store that a path or URL names; raises StoreError, with the nearest right name, when there is none.
+
+    Options follow a `?`: `rows=0:36000` (half-open), `column=`, `key=` and `id=` where a file holds several things, `keep=ids`
+    or `keep=vectors` to leave payload, or ids too, behind, `bad_rows=drop`, and `dtype=float16` when writing.
+    """
+    address = Address.parse(url)
+    name = address.scheme
+    if name == "file":
+        name = _suffix(Path(address.place))
+    return cast(Store, _door(name, address)(address))
+
+
+def names() -> list[str]:
+    """Return the suffixes and schemes of all stores, built in and installed."""
+    return [*STORES, *sorted(e.name for e in entry_points(group="crossvec.stores") if e.name not in STORES)]
+
+
+def _suffix(path: Path) -> str:
+    known = (suffix for suffix in names() if path.name.lower().endswith(suffix))
+    return max(known, key=len, default=path.suffix.lower())
+
+
+def _door(name: str, address: Address) -> Any:
+    if name in STORES:
+        module, attribute = STORES[name].split(":")
+        return getattr(import_module(module), attribute)
+    for entry in entry_points(group="crossvec.stores"):
+        if entry.name == name:
+            return entry.load()
+    if address.scheme != "file":
+        raise StoreError(f"crossvec knows no store {name}://", nearest(name, names()))
+    if not name:
+        what = "is a folder" if Path(address.place).is_dir() else "has no suffix that tells its format"
+        raise StoreError(f"{address.place} {what}", f"name a file that ends in one of {', '.join(names())}")
+    hint = "unpack it first" if name in (".gz", ".zip", ".zst", ".bz2", ".xz") else nearest(name, names())
+    raise StoreError(f"crossvec cannot read or write {name} files, such as {address.place}", hint)

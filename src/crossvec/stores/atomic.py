@@ -1,0 +1,88 @@
+"""atomic — write a file completely or not at all.
+
+In    a path     where the file shall be
+Out   a path     beside it, to write to; it takes the file's name when everything is on the disk
+Uses  errors
+
+After an exception (Ctrl-C included) the old file stands and nothing else is left. After a power cut or `kill -9` the old file
+stands too; a hidden `.part` file may then lie beside it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from crossvec.errors import StoreError, UnfinishedError
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+LONGEST_NAME = 200  # file systems allow 255 bytes; the temporary name adds 15
+
+
+@contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the same folder; when the block ends well, it replaces `path` in one step.
+
+    A symbolic link is followed, and the permissions of a file that is replaced are kept. Raises StoreError when the folder is
+    missing or the target may not be written, UnfinishedError when the disk is full.
+    """
+    target = Path(os.path.realpath(path))
+    mode = _writable_mode(target, path)
+    part = target.with_name(f".{target.name[:LONGEST_NAME]}.{secrets.token_hex(4)}.part")
+    try:
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise _no_room(path) from error
+        raise StoreError(f"{path} cannot be written: {error.strerror}", "choose another folder") from error
+    try:
+        yield part
+        _to_disk(part)
+        if mode is not None:
+            part.chmod(mode)
+        os.replace(part, target)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if _is_no_room(error):
+            raise _no_room(path) from error
+        raise
+    if os.name == "posix":
+        _to_disk(target.parent)
+
+
+def _writable_mode(target: Path, named: Path) -> int | None:
+    """Return the permissions of the file to replace, None when there is none yet; raise when it may not be."""
+    if not target.parent.is_dir():
+        raise StoreError(f"{named} cannot be written: there is no folder {named.parent}", f"make it: mkdir -p {named.parent}")
+    if not target.exists():
+        return None
+    mode = target.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise StoreError(f"{named} is not a file that can be replaced", "name a file")
+    if not mode & 0o222 or not os.access(target, os.W_OK):  # the owner's wish, even where root could overrule it
+        raise StoreError(f"{named} is read-only", f"choose another name, or allow it: chmod u+w {named}")
+    return stat.S_IMODE(mode)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_no_room(error: BaseException) -> bool:
+    """Tell a full disk, also where a library gives only the text of the system's message."""
+    return isinstance(error, OSError) and (error.errno in NO_ROOM or os.strerror(errno.ENOSPC) in str(error))
+
+
+def _no_room(path: Path) -> UnfinishedError:
+    return UnfinishedError(
+        f"there is no room left to write {path}; nothing there was changed", "free some space, or write to another disk"
+    )
