@@ -32,12 +32,23 @@ Result = dict[str, Any]
 
 def results(suite: str) -> list[Result]:
     read = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((HERE / "results" / suite).glob("*.json"))]
-    return sorted(read, key=lambda r: (r["row"]["rows"], r["row"]["source"], r["row"]["target"], place(r), r["row"]["seed"]))
+    return sorted(
+        read,
+        key=lambda r: (
+            r["row"]["rows"],
+            r["row"]["source"],
+            r["row"]["target"],
+            place(r),
+            r["row"]["aligner"],
+            r["row"]["seed"],
+        ),
+    )
 
 
 def place(result: Result) -> int:
-    aligner = result["row"]["aligner"]
-    return ORDER.index(aligner) if aligner in ORDER else len(ORDER)
+    """Where an aligner stands in a table: without pairs first, controls last."""
+    method = result["row"]["method"]
+    return ORDER.index(method) if method in ORDER else len(ORDER)
 
 
 def score(result: Result, key: str) -> float | None:
@@ -117,15 +128,16 @@ def table(head: list[str], lines: Iterable[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines))
 
 
-def learns_from(aligner: str) -> str:
-    return "pairs" if aligner in WITH_PAIRS else "nothing" if aligner in CONTROLS else "two clouds"
+def learns_from(runs: list[Result]) -> str:
+    method = runs[0]["row"]["method"]
+    return "pairs" if method in WITH_PAIRS else "nothing" if method in CONTROLS else "two clouds"
 
 
 def by_aligner(suite: str) -> str:
     """One line an aligner, over all directions and seeds."""
     found = results(suite)
     groups = group(sorted(found, key=place), lambda r: r["row"]["aligner"])
-    lines = [[f"`{a}`", learns_from(a), *cells(runs, ceilings(found))] for a, runs in groups.items()]
+    lines = [[f"`{a}`", learns_from(runs), *cells(runs, ceilings(found))] for a, runs in groups.items()]
     return told(found, table(["aligner", "learns from", *SCORES], lines))
 
 
@@ -150,7 +162,7 @@ def by_size(suite: str) -> str:
 
 def told(found: list[Result], drawn: str) -> str:
     """The table and, under it, where its numbers come from."""
-    if not found:
+    if drawn.count("\n") < 2:  # a head and no lines
         return "*Not measured yet.*"
     machines = sorted(
         {f"{r['machine']['cpu']}, {r['machine']['cores']} cores, {r['machine']['threads']} threads" for r in found}
@@ -158,7 +170,11 @@ def told(found: list[Result], drawn: str) -> str:
     versions = sorted({f"torch {r['versions']['torch']}" for r in found if r.get("versions")})
     dates = sorted(r["date"][:10] for r in found)
     failed = sum(bool(r["error"]) for r in found)
-    origin = [f"{len(found)} runs" + (f", {failed} without a result" if failed else ""), *machines, *versions]
+    origin = [
+        f"{len(found)} run{'s' * (len(found) > 1)}" + (f", {failed} without a result" if failed else ""),
+        *machines,
+        *versions,
+    ]
     origin += ["commit " + ", ".join(sorted({r["commit"] for r in found})), " to ".join(sorted({dates[0], dates[-1]}))]
     return f"{drawn}\n\n<sub>{'; '.join(origin)}.</sub>"
 

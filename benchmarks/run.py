@@ -39,9 +39,10 @@ def rows_of(suite: str) -> Iterator[Row]:
         for source, target in plan["directions"]:
             for aligner in [*plan["once"], *plan["seeded"]]:
                 for seed in range(plan["seeds"] if aligner in plan["seeded"] else 1):
-                    settings = plan.get("settings", {}).get(aligner, {})
+                    settings = dict(plan.get("variants", {}).get(aligner, {}))
+                    method = settings.pop("aligner", aligner)
                     row = {"source": source, "target": target, "rows": rows, "aligner": aligner, "seed": seed}
-                    yield {"suite": suite, **row, "settings": settings}
+                    yield {"suite": suite, **row, "method": method, "settings": settings}
 
 
 def name(row: Row) -> str:
@@ -99,7 +100,7 @@ def measure(row: Row, folder: Path) -> dict[str, Any]:
         encoder: np.load(folder / f"{encoder}.npy", mmap_mode="r", allow_pickle=False)
         for encoder in (row["source"], row["target"])
     }
-    paired = row["aligner"] != "auto" and aligner_class(row["aligner"]).needs_pairs
+    paired = row["method"] != "auto" and aligner_class(row["method"]).needs_pairs
     rng = np.random.default_rng(row["seed"])
 
     def drawn(split: str) -> np.ndarray:
@@ -119,7 +120,7 @@ def measure(row: Row, folder: Path) -> dict[str, Any]:
     pairs = np.stack([np.arange(row["rows"])] * 2, axis=1) if paired else None
 
     wall, cpu = time.perf_counter(), time.process_time()
-    translator = fit(source, target, row["aligner"], pairs=pairs, seed=row["seed"], settings=row["settings"])
+    translator = fit(source, target, row["method"], pairs=pairs, seed=row["seed"], settings=row["settings"])
     seconds = {"fit": round(time.perf_counter() - wall, 2), "fit_cpu": round(time.process_time() - cpu, 2)}
     memory = peak_memory()
 

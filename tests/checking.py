@@ -18,6 +18,6 @@ UNCHECKED: list[str] = []
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     try:
         return beartype(function)
-    except BeartypeDecorHintPep3119Exception as why:  # an annotation names a Protocol that is not @runtime_checkable
-        UNCHECKED.append(f"{function.__module__}.{function.__qualname__}: {why}")
+    except BeartypeDecorHintPep3119Exception:  # an annotation names a Protocol that is not @runtime_checkable
+        UNCHECKED.append(f"{function.__module__}.{function.__qualname__}")
         return function

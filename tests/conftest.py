@@ -9,11 +9,13 @@ what an unpaired aligner must find, and a paired one finds almost exactly.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -80,3 +82,12 @@ def world() -> World:
 def twins() -> World:
     """Two clouds of the same texts, row by row: what a paired fit is given."""
     return make_world(n=1000, m=1000, paired=True, seed=1)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Call crossvec as users do, without annotation checks: for tests of what it says itself to a call that breaks them."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def row(aligner: str, seed: int = 0, rows: int = 500) -> dict:
     where = {"suite": "wiki", "source": "minilm", "target": "potion", "rows": rows}
-    return {**where, "aligner": aligner, "seed": seed, "settings": {}}
+    return {**where, "aligner": aligner, "seed": seed, "method": aligner, "settings": {}}
 
 
 def test_a_row_leaves_scores_with_controls_and_where_they_come_from(run: ModuleType, folder: Path) -> None:
@@ -88,7 +88,16 @@ def test_every_row_of_a_suite_has_a_name_of_its_own_and_a_known_aligner(run: Mod
 
     rows = list(run.rows_of(suite))
     assert len({run.name(one) for one in rows}) == len(rows) > 0
-    assert {one["aligner"] for one in rows} <= {"auto", *names()}
+    assert {one["method"] for one in rows} <= {"auto", *names()}
+
+
+def test_the_settings_of_every_row_are_settings_of_its_aligner(run: ModuleType) -> None:
+    from crossvec.aligners import create
+
+    for suite in run.SUITES:
+        for one in run.rows_of(suite):
+            if one["method"] != "auto":
+                create(one["method"], one["settings"])
 
 
 def result(top1: float | None, aligner: str = "moments", seed: int = 0) -> dict:
