@@ -38,7 +38,7 @@ bench: $(VENV)/.dev ## run benchmark SUITE on the vectors in DATA, then draw the
 	$(BIN)/python benchmarks/render.py
 
 clean: ## remove the environment, caches and build output
-	rm -rf $(VENV) build dist demo-output .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist crossvec-demo .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Two threads on two busy cores spend their time waiting for each other; tests are many small products.

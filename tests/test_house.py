@@ -58,6 +58,41 @@ def test_the_readme_shows_the_two_commands() -> None:
     assert {"make demo", "make test"} <= set(page(ROOT / "README.md").splitlines())
 
 
+def test_every_verb_a_page_names_exists_and_the_readme_shows_each() -> None:
+    from crossvec.cli import cli
+
+    def verbs(text: str) -> set[str]:
+        code = "\n".join(re.findall(r"^```.*?^```", text, re.M | re.S) + re.findall(r"`([^`\n]+)`", text))
+        return set(re.findall(r"(?:^|&& )crossvec ([a-z]+)", code, re.M))
+
+    named = {path: verbs(page(path)) for path in PAGES}
+    assert set().union(*named.values()) <= set(cli.commands)
+    assert set(cli.commands) - {"demo", "plugins"} <= named[ROOT / "README.md"]
+
+
+def test_the_page_of_formats_tells_what_each_store_takes_and_carries() -> None:
+    from importlib import import_module
+
+    from crossvec.stores import STORES
+
+    lines = [line for line in page(ROOT / "docs/formats.md").splitlines() if line.startswith("| `.")]
+    told = {suffix: line.split("|")[1:-1] for line in lines for suffix in re.findall(r"`(\.[a-z0-9.]+)`", line.split("|")[1])}
+    assert set(told) == set(STORES)
+    for suffix, home in STORES.items():
+        module, name = home.split(":")
+        store = getattr(import_module(module), name)
+        assert [cell.strip() == "yes" for cell in told[suffix][2:4]] == ["ids" in store.carries, "payload" in store.carries], (
+            suffix
+        )
+        assert set(re.findall(r"`(.+?)`", told[suffix][5])) == store.options, suffix
+
+
+def test_the_changelog_names_every_aligner() -> None:
+    from crossvec.aligners import ALIGNERS
+
+    assert not [name for name in ALIGNERS if f"`{name}`" not in page(ROOT / "CHANGELOG.md")]
+
+
 def test_ci_runs_make_test() -> None:
     ci = ROOT / ".ci/run"
     assert "make test" in page(ci).splitlines()
