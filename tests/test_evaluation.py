@@ -213,6 +213,24 @@ def test_an_inverse_that_cannot_be_had_is_told_and_not_scored():
     assert any("no inverse" in remark for remark in scores.warnings)
 
 
+def test_a_fitted_translator_is_scored_between_its_controls_and_its_ceiling(twins):
+    from crossvec.fitting import fit
+
+    rows = np.arange(len(twins.x))
+    few, all_pairs = (
+        fit(Space.of(twins.x), Space.of(twins.y), "procrustes", pairs=np.stack([rows[:count]] * 2, axis=1))
+        for count in (60, 1000)
+    )
+    scores = evaluate(few, Space.of(twins.eval_x), Space.of(twins.eval_y), ceiling=all_pairs)
+    assert scores.share_of_ceiling < 1
+    for direction, best in ((scores.forward, scores.ceiling[0]), (scores.backward, scores.ceiling[1])):
+        for control in scores.controls.values():
+            assert control.intervals["top1"][1] < direction.intervals["top1"][0]
+        assert direction.top1 < best.top1
+        assert direction.cosine_centred < best.cosine_centred
+    assert scores.inverse.top1 > 10 * scores.chance
+
+
 def test_same_seed_same_scores():
     source, target, translator = planted(noise=2.0)
     one, two = (evaluate(translator, source, target, seed=4, bootstrap=100).to_json() for _ in range(2))

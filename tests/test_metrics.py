@@ -178,10 +178,23 @@ def test_centring_leaves_what_it_is_given_as_it_was():
     assert torch.equal(rows, torch.ones(3, 2))
 
 
+def test_centring_does_not_depend_on_the_scale():
+    rows, mean = torch.randn(40, 8, generator=torch.Generator().manual_seed(2)), torch.ones(8)
+    torch.testing.assert_close(metrics.centred(1e-12 * rows, 1e-12 * mean), metrics.centred(rows, mean), atol=1e-5, rtol=0)
+
+
 def test_cosine_ignores_lengths_and_knows_no_direction_for_zero():
     a, b = noisy_pairs(n=50)
     torch.testing.assert_close(metrics.cosines(3 * a, 0.1 * b), (a * b).sum(1))
     assert not metrics.cosines(torch.zeros(4, 5), torch.ones(4, 5)).any()
+
+
+def test_the_nearest_other_row_is_never_the_row_itself():
+    a, _ = noisy_pairs(n=150)
+    s = a.double().numpy() @ a.double().numpy().T
+    np.fill_diagonal(s, -np.inf)
+    np.testing.assert_allclose(metrics.nearest(a, chunk=40), s.max(1), atol=1e-6)
+    assert not metrics.nearest(a[:1]).any()
 
 
 def test_neighbour_overlap_agrees_with_a_brute_force():
@@ -223,7 +236,7 @@ def test_wilson_covers_about_as_often_as_it_says(share, n):
 
 def test_the_bootstrap_covers_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    bounds = np.array([metrics.bootstrap(rng.exponential(size=(150, 1)), 300, seed=i)[0] for i in range(400)])
+    bounds = np.array([metrics.bootstrap(rng.exponential(size=(150, 1)), 200, seed=i)[0] for i in range(200)])
     assert 0.90 <= ((bounds[:, 0] <= 1) & (bounds[:, 1] >= 1)).mean() <= 0.98
 
 

@@ -2,7 +2,7 @@
 
 In    queries (n, d), pool (n, d) float32   row i of one is row i of the other
 Out   per-row tensors and plain numbers; an n x n matrix never exists
-Uses  geometry
+Uses  torch
 Paper CSLS: Conneau et al. 2018, arXiv:1710.04087, section 2.3; mutual neighbours: Huh et al. 2024, arXiv:2405.07987
 
 Conventions. Rank 1 is best. Ties are broken by a fair coin and every number is the expectation over that coin: the rank is the
@@ -23,7 +23,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crossvec import geometry
 from crossvec.errors import SpaceError
 
 TIE = 1e-6
@@ -86,15 +85,18 @@ def centred(rows: Float[Tensor, "n d"], mean: Float[Tensor, " d"]) -> Float[Tens
 
     Without the last rule the rounding error of a constant map would be blown up to a direction.
     """
-    moved = rows - mean
-    moved[moved.norm(dim=1) <= 1e-6 * rows.norm(dim=1)] = 0
-    return geometry.unit(moved)
+    moved: Tensor = rows - mean
+    lengths = moved.norm(dim=1)
+    at_mean = lengths <= 1e-6 * rows.norm(dim=1)
+    moved.div_(lengths[:, None])  # not geometry.unit, whose floor would shorten the rows of a space on a tiny scale
+    moved[at_mean] = 0
+    return moved
 
 
 def cosines(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     """Return the cosine of row i of a with row i of b; a zero row has cosine 0 with anything."""
     lengths = a.norm(dim=1) * b.norm(dim=1)
-    return torch.einsum("nd,nd->n", a, b) / lengths.clamp_min(geometry.TINY)
+    return torch.where(lengths > 0, torch.einsum("nd,nd->n", a, b) / lengths, 0)
 
 
 def retrieve(
@@ -198,6 +200,16 @@ def csls_radii(
         best[:, columns] = torch.cat([best[:, columns], block[:, columns]]).topk(near_queries, dim=0).values
         progress(rows.stop / len(queries))
     return of_query, best.mean(0)
+
+
+def nearest(rows: Float[Tensor, "n d"], *, chunk: int | None = None) -> Float[Tensor, " n"]:
+    """Return the cosine of each unit row to its nearest other row; 0 for a single row."""
+    best = rows.new_zeros(len(rows))
+    if len(rows) > 1:
+        for part, block in _blocks(rows, rows, chunk or max(1, BUDGET // len(rows))):
+            block[:, part].fill_diagonal_(-torch.inf)
+            best[part] = block.amax(1)
+    return best
 
 
 def neighbour_overlap(
