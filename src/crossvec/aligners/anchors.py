@@ -122,7 +122,8 @@ class Anchors:
             permutation, objective = match(kx, ky, self.restarts, generator)
             a.append(cx)
             b.append(cy[permutation.to(y.device)])
-            trace.append({"step": "anchors", "run": run, "objective": objective / float(kx.norm() * ky.norm())})
+            likeness = objective / max(float(kx.norm() * ky.norm()), TINY)
+            trace.append({"step": "anchors", "run": run, "objective": likeness})
         return unit(torch.cat(a)), unit(torch.cat(b))
 
     def _pseudo_pairs(self, x: Tensor, y: Tensor, a: Tensor, b: Tensor, progress: Step) -> Tensor:
