@@ -121,7 +121,7 @@ class Translator:
         return f"<Translator {self.source.dim} -> {self.target.dim} dimensions, {judged}>"
 
     @torch.no_grad()
-    def translate(self, rows: Shaped[np.ndarray, "k dx"]) -> Float[np.ndarray, "k dy"]:
+    def translate(self, rows: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "k dy"]:
         """Carry source rows (k, dx), of any real dtype, into the target space: (k, dy) float32.
 
         Raises TranslatorError when the rows have another dimension and SpaceError when one holds NaN or infinity.

@@ -54,7 +54,7 @@ def compare(a: str, b: str, paired: bool, format: str, config: str | None) -> in
     one, other = stores.open(a).load(), stores.open(b).load()
     with progress.shown() as step:
         step("comparing", 0.0)
-        likeness = diagnostics.compare(one, other, paired=paired)
+        likeness = diagnostics.compare(one, other, paired=paired or None)
     options.out(format, likeness.to_json(), lambda: report.likeness(likeness))
     return 0
 

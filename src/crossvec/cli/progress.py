@@ -49,8 +49,8 @@ def _bar() -> tuple[Callable[[str, float], None], Callable[[], None]]:
 
     def step(doing: str, fraction: float) -> None:
         if not live and time.monotonic() - started > SILENT_SECONDS:
-            from rich.console import Console
             from rich import progress as rich
+            from rich.console import Console
 
             texts = rich.TextColumn("{task.percentage:>3.0f}%"), rich.TextColumn("{task.description}")
             live.append(

@@ -21,7 +21,14 @@ from crossvec.stores import Description
 from crossvec.translator import Translator
 from crossvec.verdict import Verdict
 
-COLOUR = {"aligned": "green", "uncertain": "yellow", "failed": "red"}
+COLOUR = {
+    "aligned": "green",
+    "uncertain": "yellow",
+    "failed": "red",
+    "feasible": "green",
+    "doubtful": "yellow",
+    "unlikely": "red",
+}
 MEANING = {
     "aligned": "translated rows land among their counterparts",
     "uncertain": "it may have worked: check it on a few known pairs before you rely on it",
@@ -94,19 +101,29 @@ def scores(it: Scores) -> RenderableType:
         table.add_row(f"control: {name}", *_scored(one), style="dim")
     chance = f"{it.chance:.3f}", "", f"{min(1.0, 10 * it.chance):.3f}", f"{(it.pool + 1) / 2:.1f}", "0.500", "", ""
     table.add_row("guessing", *chance, style="dim")
-    notes = [Text(f"note: {warning}", style="yellow") for warning in it.warnings]
     meaning = "rank: mean rank of the true match · centred: cosine after centring · ceiling: a translator fitted on other pairs"
-    return Group(_line((f"{it.pool:,} pairs", "bold")), table, _line((meaning, "dim")), *notes)
+    return Group(_line((f"{it.pool:,} pairs", "bold")), table, _line((meaning, "dim")), *map(_note, it.warnings))
 
 
 def profile(place: Description, it: Profile) -> RenderableType:
     """Tabulate what a store holds and what its vectors are like."""
-    return _tree(f"{place.url}, {place.format} of {place.dtype}", it.to_json())
+    told = it.to_json()
+    notes = told.pop("notes", ())
+    nested = {name: told.pop(name) for name in list(told) if isinstance(told[name], Mapping)}
+    tables = (_pairs(name, values) for name, values in nested.items())
+    return Group(_pairs(f"{place.url}, {place.format} of {place.dtype}", told), *tables, *map(_note, notes))
 
 
 def likeness(it: Likeness) -> RenderableType:
-    """Tabulate how alike two spaces are."""
-    return _tree("two spaces", it.to_json())
+    """Say whether a fit without pairs looks feasible, and tabulate how alike two spaces are."""
+    told = it.to_json()
+    one, other, pairs, outlook, reasons = (told.pop(name) for name in ("a", "b", "pairs", "outlook", "reasons"))
+    table = _table("shape", "a", "b")
+    for name in one:
+        table.add_row(_words(name), _shown(one[name]), _shown(other[name]))
+    head = _line(("a fit without pairs looks ", "bold"), (outlook, f"bold {COLOUR[outlook]}"))
+    parts = [head, *(_line(f"  {reason}") for reason in reasons), _pairs("both", told), table]
+    return Group(*parts, *([_pairs("pairs", pairs)] if pairs else []))
 
 
 def plugins(kinds: Mapping[str, Sequence[Mapping[str, Any]]]) -> RenderableType:
@@ -140,18 +157,19 @@ def _needs(row: Mapping[str, Any]) -> str:
     return f"{row['extra']}, installed" if row["installed"] else f"pip install 'crossvec[{row['extra']}]'"
 
 
-def _tree(title: str, record: Mapping[str, Any]) -> RenderableType:
-    """Show plain values in one table and every nested mapping or list in words of its own."""
-    flat = {key: value for key, value in record.items() if not isinstance(value, Mapping)}
-    nested = {key: value for key, value in record.items() if isinstance(value, Mapping) and value}
-    return Group(_pairs(title, flat), *(_pairs(key, value) for key, value in nested.items()))
-
-
 def _pairs(title: str, values: Mapping[str, Any]) -> RenderableType:
     table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in values.items():
-        table.add_row(f"  {key.replace('_', ' ')}", _shown(value))
+        table.add_row(f"  {_words(key)}", _shown(value))
     return Group(_line((title, "bold")), table)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _note(text: str) -> Text:
+    return Text(f"note: {text}", style="yellow")
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,272 @@
+"""test_fitting — laws of fit: what it must find, what it must not depend on, what `auto` tries, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import World, make_world, orthonormal
+
+from crossvec import fitting
+from crossvec.aligners import ALIGNERS
+from crossvec.errors import SettingError, SpaceError, UsageError
+from crossvec.fitting import fit
+from crossvec.space import Space
+from crossvec.translator import Translator
+from crossvec.verdict import Verdict
+
+
+def same(n: int) -> np.ndarray:
+    return np.stack([np.arange(n)] * 2, axis=1)
+
+
+def found(translator: Translator, world: World) -> float:
+    """The share of held-out rows whose nearest target row is their own."""
+    carried = translator.translate(world.eval_x) - translator.target.mean.numpy()
+    pool = world.eval_y - translator.target.mean.numpy()
+    carried, pool = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (carried, pool))
+    return float(((carried @ pool.T).argmax(1) == np.arange(len(pool))).mean())
+
+
+# What it finds
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(12, 12), (16, 12)], ids=["as wide", "narrower"])
+def test_pairs_recover_a_planted_map(dx: int, dy: int) -> None:
+    """The target's rows are a rotation of the source's that lie in a dy-dimensional subspace, around a common norm."""
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((300, dy)) @ np.diag(np.linspace(2, 1, dy))
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    x, y = (z @ orthonormal(dy, dx, rng)).astype(np.float32), (z @ orthonormal(dy, dy, rng)).astype(np.float32)
+    learned = fit(Space.of(x), Space.of(y), "procrustes", pairs=same(300))
+    assert np.abs(learned.translate(x) - y).max() < 1e-4
+    assert np.abs(learned.inverse().translate(y) - x).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_it_finds_the_pairs_it_was_never_shown(world: World) -> None:
+    learned = fit(Space.of(world.x, name="a"), Space.of(world.y, name="b"))
+    ceiling = fit(Space.of(world.eval_x), Space.of(world.eval_y), "procrustes", pairs=same(len(world.eval_x)))
+    assert learned.verdict and learned.verdict.status == "aligned"
+    assert found(learned, world) > 0.8 * found(ceiling, world)
+
+
+@pytest.mark.slow
+def test_a_space_is_aligned_with_a_copy_of_itself(world: World) -> None:
+    learned = fit(Space.of(world.x), Space.of(world.x.copy()))
+    assert learned.verdict and learned.verdict.status == "aligned"
+    assert float((learned.translate(world.eval_x) * world.eval_x).sum(1).mean()) > 0.9
+
+
+@pytest.mark.slow
+def test_an_unrelated_target_is_never_called_aligned(world: World) -> None:
+    noise = np.random.default_rng(5).standard_normal((3000, 20)).astype(np.float32)
+    learned = fit(Space.of(world.x), Space.of(noise), effort="quick")
+    assert learned.verdict and learned.verdict.status != "aligned"
+
+
+@pytest.mark.slow
+def test_turning_scaling_shifting_and_shuffling_the_source_changes_nothing_beyond_noise(world: World) -> None:
+    """The rows that a fit draws at random are others then, so this holds for what is found, not bit by bit."""
+    rng = np.random.default_rng(3)
+    q, shift = orthonormal(24, 24, rng), rng.standard_normal(24)
+    order = rng.permutation(len(world.x))
+
+    def moved(rows: np.ndarray) -> np.ndarray:
+        return (5 * rows @ q + shift).astype(np.float32)
+
+    plain = fit(Space.of(world.x), Space.of(world.y))
+    turned = fit(Space.of(moved(world.x)[order]), Space.of(world.y))
+    elsewhere = World(world.x, world.y, moved(world.eval_x), world.eval_y)
+    assert abs(found(plain, world) - found(turned, elsewhere)) < 0.05
+    agree = (plain.translate(world.eval_x) * turned.translate(moved(world.eval_x))).sum(1)
+    assert float(agree.mean()) > 0.97
+
+
+def test_with_pairs_moving_the_source_changes_nothing(twins: World) -> None:
+    rng = np.random.default_rng(3)
+    q, shift, order = orthonormal(24, 24, rng), rng.standard_normal(24), rng.permutation(1000)
+    moved = ((0.01 * twins.x @ q + shift)[order]).astype(np.float32)
+    plain = fit(Space.of(twins.x), Space.of(twins.y), "procrustes", pairs=same(1000))
+    turned = fit(Space.of(moved), Space.of(twins.y), "procrustes", pairs=np.stack([np.arange(1000), order], axis=1))
+    assert np.abs(plain.translate(twins.x)[order] - turned.translate(moved)).max() < 2e-3
+
+
+def test_the_same_seed_gives_the_same_translator(twins: World) -> None:
+    spaces = Space.of(twins.x), Space.of(twins.y)
+    once, again = (fit(*spaces, "ridge", pairs=same(1000), seed=4, max_rows=500) for _ in range(2))
+    assert (once.translate(twins.eval_x) == again.translate(twins.eval_x)).all()
+    assert once.verdict == again.verdict
+
+
+# What auto tries
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    """Verdicts to hand out, in order; a control that learns nothing stands where moments stands, so that trying is quick."""
+    script: list[tuple[str, float]] = []
+
+    def judge(_x: torch.Tensor, _y: torch.Tensor, _alignment: Any, *, seed: int = 0) -> Verdict:
+        status, probability = script.pop(0)
+        return Verdict(status, probability, {"seed": float(seed)})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fitting, "judge", judge)
+    monkeypatch.setitem(ALIGNERS, "moments", "crossvec.aligners.controls:Identity")
+    return script
+
+
+def test_auto_tries_seeds_until_one_is_aligned(judged: list[tuple[str, float]], twins: World) -> None:
+    judged += [("failed", 0.1), ("aligned", 0.95), ("failed", 0.0)]
+    learned = fit(Space.of(twins.x), Space.of(twins.y), seed=7)
+    assert [one["settings"]["seed"] for one in learned.card["trace"]] == [7, 8]
+    assert learned.verdict == Verdict("aligned", 0.95, {"seed": 8.0})
+
+
+@pytest.mark.parametrize(("effort", "tries"), fitting.SEEDS.items())
+def test_auto_settles_for_the_best_it_has_seen_when_the_effort_is_spent(
+    judged: list[tuple[str, float]], twins: World, effort: Any, tries: int
+) -> None:
+    judged += [("uncertain", 0.3 + 0.1 * (i == tries // 2)) for i in range(tries)]
+    learned = fit(Space.of(twins.x), Space.of(twins.y), effort=effort)
+    assert not judged
+    assert learned.verdict and learned.verdict.probability == pytest.approx(0.4)
+    assert learned.card["settings"]["seed"] == tries // 2
+
+
+def test_a_named_aligner_is_tried_once(judged: list[tuple[str, float]], twins: World) -> None:
+    judged += [("failed", 0.1)] * 2
+    assert len(fit(Space.of(twins.x), Space.of(twins.y), "identity").card["trace"]) == 1
+
+
+def test_many_pairs_are_all_that_auto_needs(judged: list[tuple[str, float]]) -> None:
+    world = make_world(n=1200, m=1200, paired=True)
+    judged += [("uncertain", 0.4)]
+    learned = fit(Space.of(world.x), Space.of(world.y), pairs=same(1200))
+    assert [one["aligner"] for one in learned.card["trace"]] == ["procrustes"]
+    assert learned.card["pairs"] == 1200
+
+
+def test_few_pairs_decide_between_what_they_teach_and_what_was_found_without_them(
+    judged: list[tuple[str, float]], twins: World
+) -> None:
+    """The stand-in for moments copies coordinates: right between a space and itself, wrong between two models."""
+    judged += [("uncertain", 0.4), ("aligned", 0.99)] * 2
+    few = same(1000)[::40]
+    between = fit(Space.of(twins.x), Space.of(twins.y), pairs=few)
+    assert [one["aligner"] for one in between.card["trace"]] == ["procrustes", "identity"]
+    assert between.card["aligner"] == "procrustes", "known pairs outweigh the verdict"
+    assert fit(Space.of(twins.x), Space.of(twins.x), pairs=few[:5]).card["aligner"] == "identity"
+
+
+# What it looks at
+
+
+def test_a_sample_keeps_the_pairs(twins: World) -> None:
+    """300 of 1,000 rows are looked at, and the pairs among them are still the same texts."""
+    order = np.random.default_rng(0).permutation(1000)
+    spaces = Space.of(twins.x), Space.of(twins.y[order])
+    pairs = np.stack([order, np.arange(1000)], axis=1)[:300]
+    learned = fit(*spaces, "procrustes", pairs=pairs, max_rows=320)
+    assert learned.card["source"] == {"name": "", "rows": 1000, "rows_used": 320, "dim": 24}
+    assert found(learned, twins) > 0.9 * found(fit(*spaces, "procrustes", pairs=pairs), twins)
+    fewer = fit(*spaces, "procrustes", pairs=pairs, max_rows=100)
+    assert fewer.card["pairs"] == 100
+    assert found(fewer, twins) > 0.5
+
+
+def test_the_card_says_what_was_done(twins: World) -> None:
+    heard: list[float] = []
+    learned = fit(
+        Space.of(twins.x, name="old"),
+        Space.of(twins.y, name="new"),
+        "ridge",
+        pairs=same(1000),
+        seed=2,
+        progress=lambda _doing, fraction: heard.append(fraction),
+    )
+    card = learned.card
+    assert card["what"] == "translates old (24) into new (20)"
+    assert (card["aligner"], card["seed"], card["effort"], card["pairs"]) == ("ridge", 2, "standard", 1000)
+    assert card["settings"]["seed"] == 2
+    assert card["versions"]["torch"] == torch.__version__
+    assert card["seconds"] > 0
+    assert card["peak_memory_bytes"] > 10**7
+    assert heard == sorted(heard)
+    assert (heard[0], heard[-1]) == (0.0, 1.0)
+
+
+def test_settings_reach_the_aligner(twins: World) -> None:
+    learned = fit(Space.of(twins.x), Space.of(twins.y), "anchors", settings={"seed": "11"}, seed=2, effort="quick")
+    assert learned.card["settings"]["seed"] == 11
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "told"),
+    [
+        ({"aligner": "procrustez", "pairs": same(9)}, SettingError, "no aligner 'procrustez'"),
+        ({"aligner": "ridge", "pairs": same(9), "settings": {"sed": 1}}, SettingError, "no setting 'sed'"),
+        ({"aligner": "ridge"}, UsageError, "learns from known pairs"),
+        ({"device": "tpu"}, SettingError, "no device 'tpu'"),
+        ({"device": "mps"}, SettingError, "no mps device"),
+        ({"pairs": [[0, 1, 2]]}, UsageError, "pairs have shape"),
+        ({"pairs": [[0.5, 1.0]]}, UsageError, "give row numbers"),
+        ({"pairs": [[0, 0]]}, UsageError, "1 pair cannot fix a map"),
+        ({"pairs": [[0, 0], [1000, 1]]}, UsageError, "row 1000 of the source"),
+        ({"pairs": [[0, 0], [1, -1]]}, UsageError, "row -1 of the target"),
+        ({"pairs": same(9), "aligner": "ridge", "max_rows": 1}, SettingError, "max_rows"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_any_work(
+    twins: World, options: dict[str, Any], error: type[Exception], told: str
+) -> None:
+    if options.get("device") == "mps" and torch.backends.mps.is_available():
+        pytest.skip("this machine has the device")
+    with pytest.raises(error) as caught:
+        fit(Space.of(twins.x), Space.of(twins.y), **options)
+    assert told in f"{caught.value} {caught.value.hint}"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 49])
+def test_too_few_rows_are_refused_with_the_number(n: int, twins: World) -> None:
+    with pytest.raises(SpaceError, match=f"the source has {n} row"):
+        fit(Space.of(twins.x[:n]), Space.of(twins.y))
+
+
+def test_equal_rows_are_refused_on_either_side(twins: World) -> None:
+    equal = np.ones((100, 20), np.float32)
+    with pytest.raises(SpaceError, match="all rows of the target are equal"):
+        fit(Space.of(twins.x), Space.of(equal), "identity")
+    with pytest.raises(SpaceError, match="all rows of the source are equal"):
+        fit(Space.of(equal), Space.of(twins.x), "identity")
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_narrow_spaces_give_a_translator_or_a_clear_error_but_no_success(d: int) -> None:
+    rows = np.random.default_rng(0).standard_normal((200, d)).astype(np.float32)
+    try:
+        learned = fit(Space.of(rows[:100]), Space.of(rows[100:]), effort="quick")
+    except (SpaceError, SettingError) as refused:
+        assert refused.hint
+    else:
+        assert learned.verdict and learned.verdict.status != "aligned"
+
+
+def test_fifty_rows_and_duplicates_are_fitted_and_not_called_a_success(twins: World) -> None:
+    few = np.repeat(twins.x[:10], 5, axis=0)
+    learned = fit(Space.of(few), Space.of(twins.y[:50]), effort="quick")
+    assert learned.verdict and learned.verdict.status != "aligned"
+    assert np.isfinite(learned.translate(few)).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_a_translator_that_works_on_the_cpu(twins: World) -> None:
+    learned = fit(Space.of(twins.x), Space.of(twins.y), "procrustes", pairs=same(1000), device="cuda")
+    assert learned.card["device"].startswith("cuda")
+    assert found(learned, twins) > 0.9
