@@ -118,8 +118,8 @@ def test_k_means_keeps_the_order_of_the_centroids_it_starts_from() -> None:
 
 
 def test_an_empty_cluster_moves_to_where_it_is_needed() -> None:
-    rows = torch.cat([torch.zeros(20, 2), torch.ones(20, 2) * 10]) + 0.01 * torch.randn(40, 2, generator=seeded(0))
-    found = kmeans(rows, 2, seeded(0), start=torch.tensor([[0.0, 0.0], [-99.0, -99.0]]))
+    rows = torch.cat([torch.ones(20, 2) * 10, torch.ones(20, 2) * 20]) + 0.01 * torch.randn(40, 2, generator=seeded(0))
+    found = kmeans(rows, 2, seeded(0), start=torch.tensor([[10.0, 10.0], [-99.0, -99.0]]))
     assert torch.cdist(rows, found).min(dim=1).values.max() < 1
 
 
