@@ -214,7 +214,8 @@ def _made(name: str, effort: Effort, seed: int, settings: Mapping[str, Any]) -> 
 def _check_sizes(source: Space, target: Space, known: Int[np.ndarray, "p 2"] | None, plan: list[Aligner]) -> None:
     for name, space in (("source", source), ("target", target)):
         if len(space) < 2:
-            raise SpaceError(f"the {name} has {len(space)} row: that is no cloud", "give more rows; thousands are worth having")
+            rows = f"{len(space)} row{'' if len(space) == 1 else 's'}"
+            raise SpaceError(f"the {name} has {rows}: that is no cloud", "give more rows; thousands are worth having")
         if known is None and len(space) < FEWEST_ROWS and plan[0].name not in ("identity", "mean"):
             raise SpaceError(
                 f"the {name} has {len(space)} rows; learning without pairs needs {FEWEST_ROWS} or more, thousands to succeed",

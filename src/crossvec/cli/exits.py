@@ -10,6 +10,7 @@ the traceback.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -20,7 +21,8 @@ import click
 
 from crossvec.errors import CrossvecError
 
-COULD_NOT_FINISH = 4
+WRONG_USAGE, COULD_NOT_FINISH = 2, 4
+WRONG_PATH = {getattr(errno, f"E{name}") for name in "NOENT NOTDIR ISDIR NAMETOOLONG ACCES PERM ROFS LOOP".split()}
 OUT_OF_SPACE = "free some space, or write elsewhere; nothing was half-written"
 
 
@@ -58,7 +60,7 @@ def _explain(problem: BaseException) -> tuple[int, str, str]:
         command = problem.ctx.command_path if problem.ctx else "crossvec"
         return problem.exit_code, _one_line(problem.format_message()), f"{command} --help shows what it takes"
     if isinstance(problem, click.ClickException):
-        return 2, _one_line(problem.format_message()), ""
+        return WRONG_USAGE, _one_line(problem.format_message()), ""
     if isinstance(problem, MemoryError) or _is_out_of_memory(problem):
         return (
             COULD_NOT_FINISH,
@@ -66,8 +68,11 @@ def _explain(problem: BaseException) -> tuple[int, str, str]:
             "use fewer rows (--max-rows 20000, or STORE?rows=0:20000), or another --device",
         )
     if isinstance(problem, OSError):
-        where = f" {problem.filename}" if problem.filename else ""
-        return COULD_NOT_FINISH, _one_line(f"could not finish{where}: {problem.strerror or problem}"), OUT_OF_SPACE
+        where = f"{problem.filename}: " if problem.filename else ""
+        reason = _one_line(f"{where}{problem.strerror or problem}")
+        if problem.errno in WRONG_PATH:
+            return WRONG_USAGE, reason, "check the path"
+        return COULD_NOT_FINISH, f"could not finish: {reason}", OUT_OF_SPACE
     return (
         COULD_NOT_FINISH,
         _one_line(f"unexpected {type(problem).__name__}: {problem}"),
