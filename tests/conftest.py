@@ -18,6 +18,13 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import jaxtyping
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No test is held to the clock: a busy machine must not fail it. CI draws the same examples every time.
+settings.register_profile(
+    "house", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
+)
+settings.load_profile("house")
 
 
 @dataclass(frozen=True, eq=False)
