@@ -1,7 +1,10 @@
 """The laws of evaluation, on a small honest translator: a matrix between two frames."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -301,3 +304,23 @@ def test_impossible_settings_are_refused_by_name(bad):
     source, target, translator = planted()
     with pytest.raises(SettingError, match=next(iter(bad))):
         evaluate(translator, source, target, **bad)
+
+
+GROWTH = """
+import resource, sys
+import numpy as np
+from test_evaluation import OneWay, evaluate, planted
+source, target, known = planted(n=16_384, noise=1.0)
+translator = OneWay(known.weight, known.source, known.target)
+evaluate(translator, source.rows(0, 500), target.rows(0, 500))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+evaluate(translator, source, target, bootstrap=0)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
+@pytest.mark.slow
+def test_no_matrix_of_the_pool_against_itself_is_ever_held():
+    pytest.importorskip("resource", reason="this system does not tell the peak memory")
+    told = subprocess.run([sys.executable, "-c", GROWTH], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    assert int(told.stdout) < 16_384**2 * 4 / 3

@@ -28,8 +28,8 @@ from crossvec.errors import SpaceError
 TIE = 1e-6
 """Cosines of float32 rows that differ by less cannot be told apart: the order of BLAS's sums depends on the place."""
 
-BUDGET = 2**24
-"""Similarities held at a time: 64 MiB in float32."""
+BUDGET = 2**23
+"""Similarities held at a time: 32 MiB in float32, small enough to stay near the processor."""
 
 
 @dataclass(frozen=True, eq=False)
