@@ -79,7 +79,7 @@ def test_fit_prints_one_object_with_the_keys_of_the_contract(crossvec: Run, file
     told = json.loads(out)
     assert {"folder", "aligner", "seconds", "peak_memory_bytes", "verdict"} <= set(told)
     assert set(told["verdict"]) >= {"status", "probability", "evidence"}
-    assert Path(told["folder"]) == files / "u"
+    assert told["folder"] == "u"
     assert told["aligner"] == "ridge"
     assert code == (0 if told["verdict"]["status"] == "aligned" else 3)
     assert Translator.load("u").card["seed"] == 3

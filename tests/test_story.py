@@ -55,7 +55,9 @@ def test_from_two_files_without_pairs_to_a_translated_store(tmp_path: Path, worl
     assert scores["forward"]["top1"] > 10 * scores["controls"]["identity"]["top1"]
     assert scores["forward"]["cosine_centred"] > scores["controls"]["shuffled"]["cosine_centred"] + 0.3
 
-    back = json.loads(crossvec(tmp_path, "translate old-to-new moved.parquet back.npy --inverse --format json").stdout)
+    back = json.loads(
+        crossvec(tmp_path, "translate old-to-new moved.parquet back.npy?keep=vectors --inverse --format json").stdout
+    )
     assert back["rows"] == n
     home = np.load(tmp_path / "back.npy")
     assert float((home * world.x).sum(1).mean()) > 0.8

@@ -73,8 +73,8 @@ def fit(
             max_rows=max_rows,
             progress=step,
         )
-    folder = translator.save(output)
-    options.out(format, report.fitted_record(translator, folder), lambda: report.fitted(translator, folder))
+    translator.save(output)
+    options.out(format, report.fitted_record(translator, output), lambda: report.fitted(translator, output))
     return ALIGNED if translator.verdict and translator.verdict.status == "aligned" else INCONCLUSIVE
 
 
@@ -120,8 +120,7 @@ def evaluate(folder: str, source: str, target: str, device: str, format: str, co
     translator = Translator.load(folder).to(fitting.pick_device(device))
     one, other = _open(source), _open(target)
     with progress.shown() as step:
-        step("scoring", 0.0)
-        scores = evaluation.evaluate(translator, one, other)
+        scores = evaluation.evaluate(translator, one, other, progress=step)
     options.out(format, scores.to_json(), lambda: report.scores(scores))
     return 0
 
