@@ -355,9 +355,11 @@ def test_a_bad_row_is_named_and_nothing_is_written(crossvec: Run, files: Path, t
 
 
 @pytest.mark.parametrize("d", [1, 8192])
-def test_very_narrow_and_very_wide_spaces_go_through(crossvec: Run, tmp_path: Path, d: int) -> None:
+def test_very_narrow_and_very_wide_spaces_go_through(
+    crossvec: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, d: int
+) -> None:
     rng = np.random.default_rng(0)
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     np.save("x.npy", rng.standard_normal((60, d)).astype(np.float32))
     np.save("y.npy", rng.standard_normal((60, 5)).astype(np.float32))
     assert crossvec("fit", "x.npy", "y.npy", "-o", "u", "-a", "identity")[0] == 3
