@@ -26,8 +26,8 @@ BATCH_ROWS = 8192
 
 BadRows = Literal["refuse", "drop", "later"]
 Ids = Sequence[int] | Sequence[str] | Sequence[int | str] | Int[np.ndarray, " n"]
-Columns = Mapping[str, Sequence[Any]]
-"""Payload: a sequence of n values for every column name; lists, NumPy arrays and Arrow columns all will do."""
+Columns = Mapping[str, Any]
+"""Payload: n values for every column name, in a list, a NumPy array or an Arrow column."""
 
 ACCEPTED = {np.dtype(name) for name in ("float16", "float32", "float64", "int8")}
 CHECKED_AT_ONCE = 1 << 22  # values cast and checked together: 16 MiB of float32
@@ -80,6 +80,7 @@ class Space:
         if bad_rows not in ("refuse", "drop", "later"):
             raise SpaceError(f"bad_rows cannot be {bad_rows!r}", 'use "refuse", "drop" or "later"')
         vectors = _matrix(array, numbers, name or "the array")
+        _check_shape(vectors, name or "the array")
         space = cls(vectors, _plain_ids(ids, numbers), payload, name, () if numbers is None else numbers)
         _refuse_duplicates(space)
         if bad_rows == "later":
@@ -199,7 +200,7 @@ class Space:
         return part._trusted() if self.checked else part
 
 
-def python_values(column: Sequence[Any] | Shaped[np.ndarray, " n"]) -> list[Any]:
+def python_values(column: Any) -> list[Any]:
     """Return a payload column or ids as a list of plain Python values."""
     for convert in ("to_pylist", "tolist"):
         if hasattr(column, convert):

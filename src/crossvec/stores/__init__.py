@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from crossvec.errors import StoreError
 from crossvec.space import BATCH_ROWS, Space
@@ -59,6 +59,7 @@ class Description:
     size: int | None = None
 
 
+@runtime_checkable
 class Store(Protocol):
     """A place that yields and takes Spaces. Making one touches nothing; every method may raise StoreError and SpaceError."""
 

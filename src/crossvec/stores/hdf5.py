@@ -7,7 +7,9 @@ Uses  stores.files, h5py
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +50,9 @@ class Hdf5File(FileStore):
     def _save(self, path: Path, batches: Iterator[Written]) -> int:
         key, id_key = self.address.options.get("key", "vectors"), self.address.options.get("id") or "ids"
         rows, vectors, ids = 0, None, None
-        with h5py.File(path, "w") as file:
+        with _Disk(path, "r+") as disk, disk.watched(), h5py.File(disk, "w") as file:
             for x, space in batches:
+                disk.refuse_full()
                 if vectors is None:
                     vectors = _growing(file, key, x.dtype, x.shape[1:])
                 if ids is None and space.ids is not None and len(x):
@@ -90,6 +93,34 @@ class Hdf5File(FileStore):
 
     def _ids(self, ids: Any, rows: slice) -> Any:
         return ids[rows] if ids.dtype.kind in "iu" else ids.asstr()[rows].tolist()
+
+
+class _Disk(io.FileIO):
+    """A file that remembers that the disk is full instead of telling HDF5, which would crash on closing."""
+
+    full: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view, done = memoryview(data).cast("B"), 0
+        try:
+            while self.full is None and done < len(view):
+                done += super().write(view[done:])
+        except OSError as error:
+            self.full = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        return (size or 0) if self.full else super().truncate(size)
+
+    def refuse_full(self) -> None:
+        if self.full:
+            raise self.full
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Raise what was remembered when HDF5 has closed the file."""
+        yield
+        self.refuse_full()
 
 
 def _growing(file: Any, key: str, dtype: Any, tail: tuple[int, ...]) -> Any:

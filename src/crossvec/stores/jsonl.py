@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -59,7 +59,7 @@ class JsonLinesFile(FileStore):
     def _save(self, path: Path, batches: Iterator[Written]) -> int:
         column, id_key = self.address.options.get("column", "vector"), self.address.options.get("id") or "id"
         rows = 0
-        with open(path, "r+b") as raw, self._packed(raw) as file:
+        with open(path, "r+b", buffering=0) as raw, self._packed(raw) as file:
             for x, space in batches:
                 taken = {"column": column} | ({} if space.ids is None else {"id": id_key})
                 for option, name in taken.items():
@@ -92,12 +92,12 @@ class JsonLinesFile(FileStore):
                 del record[column]
                 yield vector, record.pop(id_key) if id_key else None, record
 
-    def _open(self) -> IO[bytes]:
-        return cast(IO[bytes], gzip.open(self.path, "rb")) if self._is_gzip() else open(self.path, "rb")
+    def _open(self) -> io.BufferedIOBase:
+        return gzip.GzipFile(self.path, "rb") if self._is_gzip() else open(self.path, "rb")
 
-    def _packed(self, raw: IO[bytes]) -> IO[bytes]:
+    def _packed(self, raw: io.FileIO) -> io.BufferedIOBase:
         """Return a file that writes through gzip when the name asks for it; undated, so that equal rows are equal bytes."""
-        return cast(IO[bytes], gzip.GzipFile("", "wb", FAST_GZIP, raw, mtime=0)) if self._is_gzip() else io.BufferedWriter(raw)
+        return gzip.GzipFile("", "wb", FAST_GZIP, raw, mtime=0) if self._is_gzip() else io.BufferedWriter(raw)
 
     def _is_gzip(self) -> bool:
         return self.path.name.lower().endswith(".gz")

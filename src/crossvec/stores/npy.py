@@ -127,7 +127,7 @@ def _headers(archive: zipfile.ZipFile) -> dict[str, tuple[tuple[int, ...], bool,
     return found
 
 
-def _header(file: IO[bytes]) -> tuple[Any, bool, np.dtype]:
+def _header(file: io.BufferedIOBase | IO[bytes]) -> tuple[Any, bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     if version not in VERSIONS:
         raise ValueError(f"its header has version {version}, which plain arrays do not need")
