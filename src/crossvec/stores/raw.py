@@ -93,11 +93,11 @@ class RawFile(FileStore):
 
     def _checked_layout(self) -> Layout:
         layout = self._layout()
-        row_bytes = max(1, layout.width * layout.dtype.itemsize)
+        row_bytes = layout.width * layout.dtype.itemsize
         there = self.path.stat().st_size - layout.offset
         if there < layout.rows * row_bytes:
             raise StoreError(
-                f"{self.path} is cut short: its header says {layout.rows:,} rows, it holds {there // row_bytes:,}",
+                f"{self.path} is cut short: its header says {layout.rows:,} rows, it holds {max(there, 0) // row_bytes:,}",
                 "write it anew, or copy it again",
             )
         return layout
