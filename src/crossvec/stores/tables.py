@@ -26,6 +26,7 @@ from crossvec.errors import StoreError
 from crossvec.space import BATCH_ROWS, refuse_ragged
 from crossvec.stores.files import VECTOR_NAMES, FileStore, Head, Part, Written, choose, choose_ids
 
+READ_AHEAD = 1 << 20  # bytes of a Parquet column
 PEEKED = 64  # rows looked at for a list's length, which a schema does not tell
 
 
@@ -188,7 +189,8 @@ class ParquetFile(TableFile):
             return file.metadata.num_rows, file.schema_arrow
 
     def _pieces(self, path: Path, start: int, columns: list[str] | None) -> Iterator[tuple[int, pa.RecordBatch]]:
-        with pq.ParquetFile(path) as file:
+        # Not whole row groups at a time, which may be the whole file.
+        with pq.ParquetFile(path, buffer_size=READ_AHEAD, pre_buffer=False) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
             ends = np.cumsum(sizes, dtype=np.int64)
             skipped = int(np.searchsorted(ends, start, side="right"))
