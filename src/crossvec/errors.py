@@ -1,13 +1,13 @@
 """errors — every error a caller may catch, drawn as a tree.
 
-    CrossvecError                 anything crossvec refuses or cannot finish; has a `hint`: what to type next
-    ├── UsageError                the request itself is wrong (exit code 2)
-    │   ├── SettingError          an unknown or impossible setting of an aligner
-    │   ├── StoreError            a store that cannot be found, parsed or written
-    │   │   └── MissingExtraError a store or aligner whose optional dependency is not installed
-    │   ├── SpaceError            vectors that are not a usable space: NaN rows, ragged rows, no rows
-    │   └── TranslatorError       a saved translator that is damaged or does not fit the rows it is given
-    └── UnfinishedError           the work could not be finished: disk full, killed, out of memory (exit code 4)
+CrossvecError                 anything crossvec refuses or cannot finish; has a `hint`: what to type next
+├── UsageError                the request itself is wrong (exit code 2)
+│   ├── SettingError          an unknown or impossible setting of an aligner
+│   ├── StoreError            a store that cannot be found, parsed or written
+│   │   └── MissingExtraError a store or aligner whose optional dependency is not installed
+│   ├── SpaceError            vectors that are not a usable space: NaN rows, ragged rows, no rows
+│   └── TranslatorError       a saved translator that is damaged or does not fit the rows it is given
+└── UnfinishedError           the work could not be finished: disk full, killed, out of memory (exit code 4)
 """
 
 

@@ -3,20 +3,41 @@
 In    x (n, d) float32      rows, mostly centred and of unit length
 Out   tensors on the same device
 Uses  torch only
+
+Products that only rank neighbours run in bfloat16 where the machine has it; everything that ends up in a map stays float32.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from typing import cast
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 TINY = 1e-9
+BLOCK = 4096
+"""Rows of a similarity block: 4,096 x 50,000 in bfloat16 is 400 MB."""
+
+# Newton-Schulz for the polar factor: a quintic that lifts small singular values fast, then the cubic that settles them at 1.
+LIFT = (3.4445, -4.7750, 2.0315)
+LIFTS = 5
 
 
-def unit(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+def unit(x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
     """Scale every row to length 1; a zero row stays zero."""
-    return x / x.norm(dim=-1, keepdim=True).clamp_min(TINY)
+    return cast(Tensor, x / x.norm(dim=-1, keepdim=True).clamp_min(TINY))
+
+
+def polar(m: Float[Tensor, "dx dy"], power: float = 0.0) -> Float[Tensor, "dx dy"]:
+    """Return U (S / max S)^power V^T of m = U S V^T.
+
+    With power 0 it is the nearest semi-orthogonal matrix; with power between 0 and 1 directions that m knows little about count
+    less, and with power 1 it is m itself, scaled.
+    """
+    u, s, vt = torch.linalg.svd(m, full_matrices=False)
+    return cast(Tensor, (u * (s / s[:1].clamp_min(TINY)) ** power) @ vt)
 
 
 def procrustes(x: Float[Tensor, "n dx"], y: Float[Tensor, "n dy"]) -> Float[Tensor, "dx dy"]:
@@ -24,7 +45,74 @@ def procrustes(x: Float[Tensor, "n dx"], y: Float[Tensor, "n dy"]) -> Float[Tens
     return polar(x.T @ y)
 
 
-def polar(m: Float[Tensor, "dx dy"]) -> Float[Tensor, "dx dy"]:
-    """Return the nearest semi-orthogonal matrix, U V^T of m = U S V^T."""
-    u, _, vt = torch.linalg.svd(m, full_matrices=False)
-    return u @ vt
+def polar_batch(g: Float[Tensor, "b k k"], steps: int = 12) -> Float[Tensor, "b k k"]:
+    """Return the orthogonal polar factors of many square matrices by Newton-Schulz: no decomposition, products only."""
+    x = g / g.flatten(1).norm(dim=1).clamp_min(TINY)[:, None, None]
+    one, three, five = LIFT
+    for _ in range(LIFTS):
+        a = x.transpose(1, 2) @ x
+        x = one * x + x @ (three * a + five * (a @ a))
+    for _ in range(steps - LIFTS):
+        x = 1.5 * x - 0.5 * x @ (x.transpose(1, 2) @ x)
+    return x
+
+
+def principal_axes(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
+    """Return the principal axes as columns and the variances along them, largest first."""
+    variances, axes = torch.linalg.eigh(x.T @ x / len(x))
+    return axes.flip(1).contiguous(), variances.flip(0).clamp_min(0.0)
+
+
+def third_moment(z: Float[Tensor, "n k"]) -> Float[Tensor, "k k k"]:
+    """Return E[z (x) z (x) z]."""
+    n, k = z.shape
+    total = z.new_zeros(k * k, k)
+    rows = max(256, min(BLOCK, 2**28 // (k * k)))
+    for block in z.split(rows):
+        squares = (block[:, :, None] * block[:, None, :]).reshape(len(block), k * k)
+        total += product(squares.T, block)
+    return (total / n).reshape(k, k, k)
+
+
+def product(a: Float[Tensor, "n d"], b: Float[Tensor, "d m"]) -> Float[Tensor, "n m"]:
+    """Return a b with bfloat16 factors where the device is fast at it, summed and returned in float32 or the like."""
+    fast = fast_type(a.device.type)
+    return (a.to(fast) @ b.to(fast)).float()
+
+
+@cache
+def fast_type(device: str) -> torch.dtype:
+    """Return the type for products that only rank: bfloat16 where the hardware has it, else float32."""
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # private, and the only place that tells
+    if device == "cpu" and supported is not None and supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def nearest(
+    queries: Float[Tensor, "q d"], keys: Float[Tensor, "m d"], k: int
+) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
+    """Return the k largest inner products of each query with the keys, and which keys they are; k is at most m."""
+    fast = fast_type(queries.device.type)
+    across = keys.to(fast).T.contiguous()
+    values, indices = [], []
+    for block in queries.to(fast).split(BLOCK):
+        value, index = (block @ across).topk(min(k, len(keys)), dim=1)
+        values.append(value.float())
+        indices.append(index)
+    return torch.cat(values), torch.cat(indices)
+
+
+def kmeans(
+    x: Float[Tensor, "n d"], clusters: int, generator: torch.Generator, rounds: int = 10
+) -> tuple[Int[Tensor, " n"], Float[Tensor, "c d"]]:
+    """Return each row's cluster and the unit centres of spherical k-means (Dhillon and Modha 2001), from a random start."""
+    centres = x[torch.randperm(len(x), generator=generator)[:clusters].to(x.device)]
+    for _ in range(rounds):
+        index = nearest(x, centres, 1)[1][:, 0]
+        sums = torch.zeros_like(centres).index_add_(0, index, x)
+        empty = sums.norm(dim=1, keepdim=True) < TINY
+        centres = torch.where(empty, centres, unit(sums))
+    return index, centres
