@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -47,6 +47,7 @@ class Alignment:
     trace: tuple[Mapping[str, Any], ...] = ()
 
 
+@runtime_checkable
 class Aligner(Protocol):
     """A frozen dataclass of settings with one method."""
 

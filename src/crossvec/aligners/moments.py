@@ -15,10 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crossvec.aligners import Alignment, Effort, Linear, Step, silent
-from crossvec.aligners.refine import refine
+from crossvec.aligners.refine import FINISHES, FinishName, finish, refine, spread
 from crossvec.aligners.search import search
-from crossvec.errors import SpaceError
-from crossvec.geometry import polar, principal_axes
+from crossvec.errors import SettingError
+from crossvec.geometry import principal_axes
 
 # effort: random starts, starts carried to all axes, kicks, rounds of refinement
 PRESETS: dict[str, tuple[int, int, int, int]] = {
@@ -33,10 +33,11 @@ class Moments:
     """Unpaired alignment by third moments.
 
     Fields left at 0 take the value that `effort` sets. `axes` bounds the principal axes whose third moments are used (memory
-    grows with its cube: 256 axes take 64 MB a side); `damping` is the power of an axis' deviation divided out of it;
-    `neighbours` is how many rows across are averaged in refinement; `finish` picks the final map: `orthogonal` (best ranking in
-    theory), `whitened` (partly whitened on the source's side: better ranking in practice, lower cosine) or `faithful` (shrunk
-    and coloured like the target: best cosine).
+    grows with its cube: 256 axes take 64 MB a side); `damping` is the power of an axis' deviation that is divided out of it;
+    `neighbours` is how many rows across are averaged in refinement. `finish` makes the final map: `orthogonal` (Procrustes on
+    the pseudo-pairs), `ranking` (the default: finds the right row most often), `balanced`, or `faithful` (highest cosine).
+
+    Raises SettingError for settings that cannot be.
     """
 
     effort: Effort = "standard"
@@ -48,7 +49,7 @@ class Moments:
     axes: int = 256
     damping: float = 0.5
     neighbours: int = 10
-    finish: str = "balanced"
+    finish: FinishName = "ranking"
 
     name: ClassVar[str] = "moments"
     needs_pairs: ClassVar[bool] = False
@@ -66,22 +67,38 @@ class Moments:
             given or preset
             for given, preset in zip((self.starts, self.keep, self.kicks, self.rounds), PRESETS[self.effort], strict=True)
         )
+        if min(starts, keep, rounds, self.axes, self.neighbours) < 1 or not 0 <= self.damping <= 1:
+            raise SettingError(
+                "moments needs counts of 1 or more and a damping from 0 to 1", "leave a count out for its default"
+            )
         generator = torch.Generator().manual_seed(self.seed)
-        axes_x, spread_x = principal_axes(x)
-        axes_y, spread_y = principal_axes(y)
+        axes_x, axes_y = principal_axes(x)[0], principal_axes(y)[0]
         zx, zy = x @ axes_x, y @ axes_y
         found = search(
-            zx, zy, starts=starts, keep=keep, kicks=kicks, axes=self.axes, damping=self.damping, generator=generator,
+            zx,
+            zy,
+            starts=starts,
+            keep=keep,
+            kicks=kicks,
+            axes=self.axes,
+            damping=self.damping,
+            generator=generator,
             progress=lambda doing, done: progress(doing, 0.4 * done),
         )
-        w, c = refine(
-            zx, zy, found.map, rounds=rounds, neighbours=min(self.neighbours, len(x), len(y)),
+        c = refine(
+            zx,
+            zy,
+            found.map,
+            rounds=rounds,
+            neighbours=min(self.neighbours, len(x), len(y)),
             progress=lambda doing, done: progress(doing, 0.4 + 0.6 * done),
         )
+        forward = finish(c, spread(zx), spread(zy), FINISHES[self.finish])
+        backward = finish(c.T, spread(zy), spread(zx), FINISHES[self.finish])
         progress("done", 1.0)
         return Alignment(
-            Linear.of(axes_x @ w @ axes_y.T),
-            Linear.of(axes_y @ w.T @ axes_x.T),
+            Linear.of(axes_x @ forward @ axes_y.T),
+            Linear.of(axes_y @ backward @ axes_x.T),
             evidence={"objective": found.objective},
             trace=({"objectives": list(found.objectives), "objective": found.objective, "kicks": found.kicks},),
         )

@@ -1,0 +1,165 @@
+"""calibrate — many fits, good and bad, of known outcome: what the Verdict's probability is fitted on and scored by.
+
+In    the wiki folder (--data or CROSSVEC_WIKI)
+Out   results/verdict/runs.jsonl, one line a fit: case, evidence, top-1 over the paired ceiling
+      results/verdict/fit.json (--fit): logistic weights, AUROC by cross-validation over whole cases, false alarms
+
+Cases: every directed pair of encoders x sample sizes x effort from hopeless to standard x seeds, and unrelated targets: a Gaussian
+with the target's covariance, the target with each coordinate shuffled over the rows, the target with each row's coordinates
+shuffled, and a cloud of random clusters. Resumable: a case that is in the file is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crossvec.aligners import create
+from crossvec.geometry import polar, unit
+from crossvec.verdict import evidence
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "verdict"
+ENCODERS = ("minilm", "wordllama", "potion")
+EFFORTS = {
+    "hopeless": {"starts": 128, "keep": 1, "kicks": 1, "rounds": 1, "axes": 128},
+    "poor": {"starts": 512, "keep": 2, "kicks": 3, "rounds": 1, "axes": 128},
+    "quick": {"starts": 2048, "keep": 4, "kicks": 9, "rounds": 2, "axes": 128},
+}
+UNRELATED = ("gaussian", "columns", "rows", "clusters")
+
+
+def cases() -> list[dict[str, object]]:
+    pairs = [(a, b) for a, b in product(ENCODERS, ENCODERS) if a != b]
+    real = [
+        {"source": a, "target": b, "rows": rows, "effort": effort, "seed": seed, "kind": "real"}
+        for seed, rows, effort, (a, b) in product(range(2), (500, 1500, 4000, 10000), EFFORTS, pairs)
+    ]
+    unrelated = [
+        {"source": a, "target": b, "rows": rows, "effort": "quick", "seed": seed, "kind": kind}
+        for seed, rows, kind, (a, b) in product(range(1), (500, 1500, 4000, 10000), UNRELATED, pairs[::2])
+    ]
+    order = np.random.default_rng(0).permutation(len(real) + len(unrelated))
+    both = real + unrelated
+    return [both[i] for i in order]
+
+
+def run(case: dict[str, object], clouds: dict[str, torch.Tensor]) -> dict[str, object]:
+    generator = torch.Generator().manual_seed(1000 + int(str(case["seed"])))
+    a, b, rows = clouds[str(case["source"])], clouds[str(case["target"])], int(str(case["rows"]))
+    x = a[torch.randperm(36000, generator=generator)[:rows]]
+    y = b[36000 + torch.randperm(36000, generator=generator)[:rows]]
+    y = spoil(y, str(case["kind"]), generator)
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    x, y = unit(x - mean_x), unit(y - mean_y)
+    started = time.perf_counter()
+    aligner = create("moments", {"seed": case["seed"], **EFFORTS[str(case["effort"])]})
+    alignment = aligner.fit(x, y)
+    seconds = time.perf_counter() - started
+    found = evidence(x, y, alignment, seed=int(str(case["seed"])))
+    px, py = unit(a[:36000] - a[:36000].mean(0)), unit(b[:36000] - b[:36000].mean(0))
+    ex, ey = unit(a[72000:] - mean_x), unit(b[72000:] - mean_y)
+    ceiling = top1(unit(a[72000:] - a[:36000].mean(0)) @ polar(px.T @ py), unit(b[72000:] - b[:36000].mean(0)))
+    share = 0.0 if case["kind"] != "real" else top1(alignment.map(ex), ey) / ceiling
+    return {**case, "evidence": found, "objective": alignment.evidence["objective"], "share": share, "seconds": seconds}
+
+
+def spoil(y: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:
+    if kind == "real":
+        return y
+    if kind == "gaussian":
+        centred = y - y.mean(0)
+        root = torch.linalg.cholesky(centred.T @ centred / len(y) + 1e-6 * torch.eye(y.shape[1]))
+        return torch.randn(len(y), y.shape[1], generator=generator) @ root.T + y.mean(0)
+    if kind == "columns":
+        return torch.stack([column[torch.randperm(len(y), generator=generator)] for column in y.T], dim=1)
+    if kind == "rows":
+        return torch.gather(y, 1, torch.rand(y.shape, generator=generator).argsort(1))
+    centres = torch.randn(40, y.shape[1], generator=generator)
+    sizes = torch.rand(40, generator=generator) ** 3
+    member = torch.multinomial(sizes, len(y), replacement=True, generator=generator)
+    return centres[member] + torch.randn(y.shape, generator=generator)
+
+
+def top1(p: torch.Tensor, y: torch.Tensor) -> float:
+    similar = unit(p) @ y.T
+    return float((similar.argmax(1) == torch.arange(len(y))).float().mean())
+
+
+def fit() -> dict[str, object]:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+
+    runs = [json.loads(line) for line in (RESULTS / "runs.jsonl").read_text().splitlines()]
+    runs = [r for r in runs if r["evidence"]["usable"]]
+    names = ("thirds", "local", "masses", "mutual", "size")
+    features = np.array([[r["evidence"][name] for name in names] for r in runs])
+    good = np.array([r["share"] > 0.5 for r in runs])
+    model = LogisticRegression(C=10.0, max_iter=10_000)
+    groups = [f"{r['source']}-{r['target']}" for r in runs]
+    held_out = cross_val_predict(model, features, good, groups=groups, cv=GroupKFold(6), method="predict_proba")[:, 1]
+    model.fit(features, good)
+    unrelated = np.array([r["kind"] != "real" for r in runs])
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "cpu": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+        },
+        "torch": torch.__version__,
+        "runs": len(runs),
+        "good": int(good.sum()),
+        "unrelated": int(unrelated.sum()),
+        "auroc": {
+            "held out by direction": float(roc_auc_score(good, held_out)),
+            **{name: float(roc_auc_score(good, features[:, i])) for i, name in enumerate(names)},
+            "objective": float(roc_auc_score(good, [r["objective"] for r in runs])),
+        },
+        "aligned": {
+            "of good": float((held_out[good] >= 0.9).mean()),
+            "of bad": float((held_out[~good] >= 0.9).mean()),
+            "of unrelated": float((held_out[unrelated] >= 0.9).mean()),
+            "highest unrelated": float(held_out[unrelated].max()),
+        },
+        "weights": dict(zip(names, map(float, model.coef_[0]), strict=True)),
+        "bias": float(model.intercept_[0]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default=os.environ.get("CROSSVEC_WIKI", HERE.parent.parent / "shared" / "data" / "wiki"))
+    parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--most", type=int, default=10_000)
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "OF"))
+    chosen = parser.parse_args()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    if chosen.fit:
+        (RESULTS / "fit.json").write_text(json.dumps(fit(), indent=1) + "\n")
+        print((RESULTS / "fit.json").read_text())
+        return
+    clouds = {name: torch.from_numpy(np.load(Path(chosen.data) / f"{name}.npy").astype(np.float32)) for name in ENCODERS}
+    where = RESULTS / "runs.jsonl"
+    keys = ("source", "target", "rows", "effort", "seed", "kind")
+    done = {tuple(json.loads(line)[k] for k in keys) for line in where.read_text().splitlines()} if where.exists() else set()
+    part, of = chosen.part
+    for case in cases()[part::of][: chosen.most]:
+        if tuple(case[k] for k in keys) not in done:
+            line = json.dumps(run(case, clouds))
+            with where.open("a") as file:
+                file.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()
