@@ -54,7 +54,7 @@ def polar_batch(g: Float[Tensor, "b k k"], steps: int = 12) -> Float[Tensor, "b 
         x = one * x + x @ (three * a + five * (a @ a))
     for _ in range(steps - LIFTS):
         x = 1.5 * x - 0.5 * x @ (x.transpose(1, 2) @ x)
-    return x
+    return cast(Tensor, x)
 
 
 def principal_axes(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
@@ -68,7 +68,7 @@ def third_moment(z: Float[Tensor, "n k"]) -> Float[Tensor, "k k k"]:
     n, k = z.shape
     total = z.new_zeros(k * k, k)
     rows = max(256, min(BLOCK, 2**28 // (k * k)))
-    for block in z.split(rows):
+    for block in torch.split(z, rows):
         squares = (block[:, :, None] * block[:, None, :]).reshape(len(block), k * k)
         total += product(squares.T, block)
     return (total / n).reshape(k, k, k)
@@ -98,7 +98,7 @@ def nearest(
     fast = fast_type(queries.device.type)
     across = keys.to(fast).T.contiguous()
     values, indices = [], []
-    for block in queries.to(fast).split(BLOCK):
+    for block in torch.split(queries.to(fast), BLOCK):
         value, index = (block @ across).topk(min(k, len(keys)), dim=1)
         values.append(value.float())
         indices.append(index)

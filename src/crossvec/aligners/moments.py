@@ -17,7 +17,7 @@ from torch import Tensor
 from crossvec.aligners import Alignment, Effort, Linear, Step, silent
 from crossvec.aligners.refine import FINISHES, FinishName, finish, refine, spread
 from crossvec.aligners.search import search
-from crossvec.errors import SettingError
+from crossvec.errors import SettingError, SpaceError
 from crossvec.geometry import principal_axes
 
 # effort: random starts, starts carried to all axes, kicks, rounds of refinement
@@ -37,7 +37,7 @@ class Moments:
     `neighbours` is how many rows across are averaged in refinement. `finish` makes the final map: `orthogonal` (Procrustes on
     the pseudo-pairs), `ranking` (the default: finds the right row most often), `balanced`, or `faithful` (highest cosine).
 
-    Raises SettingError for settings that cannot be.
+    Raises SettingError for settings that cannot be, SpaceError for a cloud whose rows are all the same.
     """
 
     effort: Effort = "standard"
@@ -71,6 +71,11 @@ class Moments:
             raise SettingError(
                 "moments needs counts of 1 or more and a damping from 0 to 1", "leave a count out for its default"
             )
+        for name, rows in (("source", x), ("target", y)):
+            if not bool(rows.any()):  # equal rows centre to zeros
+                raise SpaceError(
+                    f"all rows of the {name} are equal", "give a space whose rows differ: there is nothing to align"
+                )
         generator = torch.Generator().manual_seed(self.seed)
         axes_x, axes_y = principal_axes(x)[0], principal_axes(y)[0]
         zx, zy = x @ axes_x, y @ axes_y

@@ -6,8 +6,8 @@ Uses  geometry
 
 Every row is paired with the mean of its nearest rows across, in both directions (iterative closest points, as mini-vec2vec's
 first refinement, arXiv 2510.02348, but symmetric, over all rows, and weighted as CSLS weighs: arXiv 1710.04087). Choosing y
-because it lies near x W tilts the pairs toward W itself: to first order the cross-covariance gains a multiple of C_x W C_y. That
-share confirms whatever the map says and freezes weak axes where they are, so a part of it is taken out in each round.
+because it lies near x W tilts the pairs toward W itself: to first order the cross-covariance gains a multiple of C_x W C_y.
+That share confirms whatever the map says and freezes weak axes where they are, so a part of it is taken out in each round.
 """
 
 from __future__ import annotations

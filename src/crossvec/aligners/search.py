@@ -4,17 +4,18 @@ In    zx (n, dx), zy (m, dy)    both clouds on their own principal axes, largest
 Out   Found                     a semi-orthogonal map (dx, dy) between those axes, and the objective reached, in [-1, 1]
 Uses  geometry
 
-If y is distributed like x R, the third-moment tensor of x rotated by R is that of y, so f(R) = <T_x(R,R,R), T_y> / (|T_x| |T_y|)
-is 1 at the truth in theory and .7 to .8 on real pairs of encoders, against 0 for a random R. It is maximised from thousands of
-random starts on a few axes, then the best are carried to more and more axes. On all axes the step is R <- polar(gradient, power)
-with a power that falls to 0 (spectral annealing): axes that the gradient knows little about count little at first. With
-full-strength steps the weak axes freeze wherever they start. What is left are optima that have a few axes wrong; random kicks
-(forget some axes, anneal again, keep what raises f) leave those. f needs no pairs, so it may choose.
+If y is distributed like x R, the third-moment tensor of x rotated by R is that of y, so the objective f(R) = <T_x(R,R,R), T_y>
+/ (|T_x| |T_y|) is 1 at the truth in theory and .7 to .8 on real pairs of encoders, against 0 for a random R. It is maximised
+from thousands of random starts on a few axes, then the best are carried to more and more axes. On all axes the step is R <-
+polar(gradient, power) with a power that falls to 0 (spectral annealing): axes that the gradient knows little about count
+little at first. With full-strength steps the weak axes freeze wherever they start. What is left are optima that have a few
+axes wrong; random kicks (forget some axes, anneal again, keep what raises f) leave those. f needs no pairs, so it may choose.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -137,10 +138,10 @@ class Moments:
 
     def objectives(self, r: Float[Tensor, "b k k"]) -> Float[Tensor, " b"]:
         """Return f for many square rotations."""
-        return (r * self.gradients(r)).sum((1, 2)) / (self.tx.norm() * self.ty.norm()).clamp_min(TINY)
+        return cast(Tensor, (r * self.gradients(r)).sum((1, 2)) / (self.tx.norm() * self.ty.norm()).clamp_min(TINY))
 
     def ascend(self, r: Float[Tensor, "b k k"], steps: int, second: float = 0.0) -> Float[Tensor, "b k k"]:
-        """Climb f from many rotations; `second` adds the pull of the second moments, C_x R C_y, which settles the first axes."""
+        """Climb f from many rotations; `second` adds the pull of the second moments, C_x R C_y: it settles the first axes."""
         inertia = INERTIA / r.shape[1] ** 0.5
         for _ in range(steps):
             g = _normed(self.gradients(r))
@@ -171,7 +172,7 @@ class Moments:
 def _forget_directions(g: Float[Tensor, "kx ky"], generator: torch.Generator) -> Float[Tensor, "kx ky"]:
     u, s, vt = torch.linalg.svd(g, full_matrices=False)
     kept = (torch.rand(len(s), generator=generator) >= FORGOTTEN).to(g.device)
-    return (u * ((s / s[:1].clamp_min(TINY)).sqrt() * kept)) @ vt
+    return cast(Tensor, (u * ((s / s[:1].clamp_min(TINY)).sqrt() * kept)) @ vt)
 
 
 def _forget_axes(g: Float[Tensor, "kx ky"], generator: torch.Generator) -> Float[Tensor, "kx ky"]:
@@ -181,7 +182,7 @@ def _forget_axes(g: Float[Tensor, "kx ky"], generator: torch.Generator) -> Float
 def _turn(g: Float[Tensor, "kx ky"], generator: torch.Generator) -> Float[Tensor, "kx ky"]:
     u, s, vt = torch.linalg.svd(g, full_matrices=False)
     noise = TURN * torch.randn(len(s), len(s), generator=generator).to(g.device)
-    return (u * (s / s[:1].clamp_min(TINY)).sqrt()) @ torch.linalg.matrix_exp(noise - noise.T) @ vt
+    return cast(Tensor, (u * (s / s[:1].clamp_min(TINY)).sqrt()) @ torch.linalg.matrix_exp(noise - noise.T) @ vt)
 
 
 KICKS = (_forget_directions, _forget_axes, _turn)
@@ -214,4 +215,4 @@ def _best_first(moments: Moments, r: Float[Tensor, "b k k"]) -> Float[Tensor, "b
 
 
 def _normed(g: Float[Tensor, "b k k"]) -> Float[Tensor, "b k k"]:
-    return g / g.flatten(1).norm(dim=1).clamp_min(TINY)[:, None, None]
+    return cast(Tensor, g / g.flatten(1).norm(dim=1).clamp_min(TINY)[:, None, None])
