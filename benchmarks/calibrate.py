@@ -25,7 +25,7 @@ import torch
 
 from crossvec.aligners import create
 from crossvec.geometry import polar, unit
-from crossvec.verdict import evidence
+from crossvec.verdict import WEIGHTS, evidence
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "verdict"
@@ -102,7 +102,7 @@ def fit() -> dict[str, object]:
 
     runs = [json.loads(line) for line in (RESULTS / "runs.jsonl").read_text().splitlines()]
     runs = [r for r in runs if r["evidence"]["usable"]]
-    names = ("thirds", "local", "masses", "mutual", "size")
+    names = tuple(WEIGHTS)
     features = np.array([[r["evidence"][name] for name in names] for r in runs])
     good = np.array([r["share"] > 0.5 for r in runs])
     model = LogisticRegression(C=10.0, max_iter=10_000)

@@ -4,10 +4,11 @@ In    x (n, dx), y (m, dy)  float32 centred unit rows, and the Alignment learned
 Out   Verdict               aligned, uncertain or failed; a calibrated probability; the evidence
 Uses  aligners, geometry
 
-Each piece of evidence compares the translated cloud with the target cloud in a way that pairs are not needed for. `thirds` and
-`mutual` are close to what aligners maximise and are high for some wrong maps; `local` (do matched clusters have the same shape
-inside?) and `masses` (do they hold the same share of rows?) are not maximised by any built-in aligner. The probability is a
-logistic regression on them, fitted by benchmarks/calibrate.py over good and bad fits of real encoders and unrelated targets.
+Each piece of evidence compares the translated cloud with the target cloud in a way that pairs are not needed for. `thirds` (do
+their third moments agree, on many axes and on few?) is close to what `moments` maximises, so a wrong map has some of it too;
+`reliability` (does the target agree with itself that far?) tells how much of it can be had. `local` (do matched clusters have
+the same shape inside?) and `masses` (do they hold the same share of rows?) are maximised by no built-in aligner. The
+probability is a logistic regression on them, fitted by benchmarks/calibrate.py on good and bad fits of known outcome.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from crossvec.geometry import TINY, kmeans, nearest, principal_axes, third_momen
 __all__ = ["Verdict", "evidence", "judge"]
 
 ROWS = 8_000  # rows of each side that are looked at
-AXES = 32
+AXES, FEW_AXES = 100, 32
 ROWS_PER_CLUSTER = 60
 MOST_CLUSTERS = 100
 SURE, LOST = 0.9, 0.25
 """At or above SURE the status is aligned, below LOST failed."""
 
-WEIGHTS = {"thirds": 6.0, "local": 12.0, "masses": 4.0, "mutual": 1.0, "size": 0.0}
-BIAS = -9.0
+WEIGHTS = {"thirds": 45.0, "first_thirds": 6.0, "reliability": 8.0, "local": 8.0, "masses": 4.0}
+BIAS = -40.6
 
 
 @dataclass(frozen=True)
@@ -70,31 +71,38 @@ def judge(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alignme
 def evidence(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alignment, *, seed: int = 0) -> dict[str, float]:
     """Return what the verdict is read from.
 
-    `thirds`: cosine between the third moments of the translated and the target rows, on the target's first axes.
+    `thirds`, `first_thirds`: cosine between the third moments of the translated and the target rows on the target's first
+    100 and 32 axes, each axis divided by the root of its deviation.
+    `reliability`: the same on 100 axes between two halves of the target.
     `local`: cosine between how the covariances inside matched clusters differ from their mean.
     `masses`: correlation of the shares of rows that matched clusters hold.
-    `mutual`: log of the share of mutual nearest neighbours over its share after a random rotation of the translated rows.
-    `size`: log10 of the smaller number of rows, over 3.
+    `size`: log10 of the smaller number of rows.
     `usable`: 1, or 0 when the translated rows have no spread or are too few to say anything.
     """
     generator = torch.Generator().manual_seed(seed)
     rows_x, rows_y = _sample(x, generator), _sample(y, generator)
     p = alignment.map(rows_x)
     p = unit(p - p.mean(0))
-    size = math.log10(max(min(len(x), len(y)), 1)) / 3
-    nothing = {"thirds": 0.0, "local": 0.0, "masses": 0.0, "mutual": 0.0, "size": size, "usable": 0.0}
+    size = math.log10(max(min(len(x), len(y)), 1))
+    nothing = {**dict.fromkeys(WEIGHTS, 0.0), "size": size, "usable": 0.0}
     if min(len(p), len(rows_y)) < 2 * ROWS_PER_CLUSTER or rows_y.shape[1] < 3 or not bool((p.var(0) > TINY).any()):
         return nothing
     axes = principal_axes(rows_y)[0][:, :AXES]
-    narrow_p, narrow_y = p @ axes, rows_y @ axes
+    p_axes, y_axes = p @ axes, rows_y @ axes
+    scale = y_axes.square().mean(0).clamp_min(TINY) ** 0.25
+    third_p = third_moment(p_axes / scale)
+    halves = third_moment(y_axes[::2] / scale), third_moment(y_axes[1::2] / scale)
+    third_y = (halves[0] + halves[1]) / 2
+    few = slice(0, FEW_AXES)
     clusters = min(MOST_CLUSTERS, min(len(p), len(rows_y)) // ROWS_PER_CLUSTER)
     in_y, centres = kmeans(rows_y, clusters, generator)
     in_p = nearest(p, centres, 1)[1][:, 0]
     return {
-        "thirds": _cosine(third_moment(narrow_p), third_moment(narrow_y)),
-        "local": _shapes(narrow_p, in_p, narrow_y, in_y, clusters),
+        "thirds": _cosine(third_p, third_y),
+        "first_thirds": _cosine(third_p[few, few, few], third_y[few, few, few]),
+        "reliability": _cosine(*halves),
+        "local": _shapes(p_axes[:, few], in_p, y_axes[:, few], in_y, clusters),
         "masses": _masses(in_p, in_y, clusters),
-        "mutual": _mutual(p, rows_y, generator),
         "size": size,
         "usable": 1.0,
     }
@@ -122,15 +130,6 @@ def _masses(in_p: Tensor, in_y: Tensor, clusters: int) -> float:
     shares = [torch.bincount(index, minlength=clusters).float().sqrt() for index in (in_p, in_y)]
     a, b = (share - share.mean() for share in shares)
     return _cosine(a, b)
-
-
-def _mutual(p: Tensor, y: Tensor, generator: torch.Generator) -> float:
-    turn = torch.linalg.qr(torch.randn(p.shape[1], p.shape[1], generator=generator).to(p.device))[0]
-    counts = []
-    for rows in (p, p @ turn):
-        forth, back = nearest(rows, y, 1)[1][:, 0], nearest(y, rows, 1)[1][:, 0]
-        counts.append(float((back[forth] == torch.arange(len(rows), device=rows.device)).sum()))
-    return math.log((counts[0] + 5.0) / (counts[1] + 5.0))
 
 
 def _covariance(rows: Tensor) -> Tensor:
