@@ -4,9 +4,9 @@ In    the wiki folder (--data or CROSSVEC_WIKI)
 Out   results/verdict/runs.jsonl, one line a fit: case, evidence, top-1 over the paired ceiling
       results/verdict/fit.json (--fit): logistic weights, AUROC by cross-validation over whole cases, false alarms
 
-Cases: every directed pair of encoders x sample sizes x effort from hopeless to standard x seeds, and unrelated targets: a Gaussian
-with the target's covariance, the target with each coordinate shuffled over the rows, the target with each row's coordinates
-shuffled, and a cloud of random clusters. Resumable: a case that is in the file is not run again.
+Cases: every directed pair of encoders x sample sizes x effort from hopeless to standard x seeds, and unrelated targets: a
+Gaussian with the target's covariance, the target with each coordinate shuffled over the rows, the target with each row's
+coordinates shuffled, and a cloud of random clusters. Resumable: a case that is in the file is not run again.
 """
 
 from __future__ import annotations
