@@ -25,7 +25,7 @@ import torch
 
 from crossvec.aligners import create
 from crossvec.geometry import polar, unit
-from crossvec.verdict import WEIGHTS, evidence
+from crossvec.verdict import BIAS, SURE, WEIGHTS, evidence
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "verdict"
@@ -110,6 +110,7 @@ def fit() -> dict[str, object]:
     held_out = cross_val_predict(model, features, good, groups=groups, cv=GroupKFold(6), method="predict_proba")[:, 1]
     model.fit(features, good)
     unrelated = np.array([r["kind"] != "real" for r in runs])
+    shipped = 1 / (1 + np.exp(-(BIAS + features @ np.array([WEIGHTS[name] for name in names]))))
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
@@ -131,6 +132,13 @@ def fit() -> dict[str, object]:
             "of bad": float((held_out[~good] >= 0.9).mean()),
             "of unrelated": float((held_out[unrelated] >= 0.9).mean()),
             "highest unrelated": float(held_out[unrelated].max()),
+        },
+        "shipped": {
+            "auroc": float(roc_auc_score(good, shipped)),
+            "aligned of good": float((shipped[good] >= SURE).mean()),
+            "aligned of bad": float((shipped[~good] >= SURE).mean()),
+            "aligned of unrelated": float((shipped[unrelated] >= SURE).mean()),
+            "highest unrelated": float(shipped[unrelated].max()),
         },
         "weights": dict(zip(names, map(float, model.coef_[0]), strict=True)),
         "bias": float(model.intercept_[0]),
