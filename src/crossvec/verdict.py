@@ -4,12 +4,12 @@ In    x (n, dx), y (m, dy)  float32 centred unit rows, and the Alignment learned
 Out   Verdict               aligned, uncertain or failed; a calibrated probability; the evidence
 Uses  aligners, geometry
 
-Each piece of evidence looks at the translated cloud and the target cloud in a way that pairs are not needed for. `thirds` is what
-`moments` maximises, so wrong maps have some of it too; `reliability` tells how much of it sampling lets anybody have. `local` (do
-matched clusters have the same shape inside?) and `masses` (do they hold the same share of rows?) are maximised by no built-in
-aligner. The probability is logistic in them. Its weights started from a regression over runs of known outcome
-(benchmarks/calibrate.py) and were sharpened by hand between the best bad and the worst good run, as good runs are few among them;
-below some 5,000 rows sampling hides what it looks for, and it errs toward `failed`.
+Each piece of evidence looks at the translated cloud and the target cloud in a way that pairs are not needed for. `thirds` is
+what `moments` maximises, so wrong maps have some of it too; `reliability` tells how much of it sampling lets anybody have.
+`local` (do matched clusters have the same shape inside?) and `masses` (do they hold the same share of rows?) are maximised by
+no built-in aligner. The probability is logistic in them. Its weights started from a regression over runs of known outcome
+(benchmarks/calibrate.py) and were sharpened by hand between the best bad and the worst good run, as good runs are few among
+them; below some 5,000 rows sampling hides what it looks for, and it errs toward `failed`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ BIAS = -40.2
 class Verdict:
     """The label-free answer to "did this alignment succeed?".
 
-    `probability`: how sure it is that top-1 is above half of what paired data would reach; `evidence` the numbers it was read from.
+    `probability`: how sure it is that top-1 is above half of what paired data would reach;
+    `evidence`: the numbers it was read from.
     """
 
     status: Literal["aligned", "uncertain", "failed"]
