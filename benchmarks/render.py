@@ -160,6 +160,24 @@ def by_size(suite: str) -> str:
     return told(found, table(["rows a side", "paired ceiling", *SCORES], lines))
 
 
+def by_share() -> str:
+    """One line a cut, a share and a remedy: success is half of the paired ceiling, over both directions and all seeds."""
+    folders = sorted((HERE / "results" / "domain-shift").glob("*"))
+    found = [result for folder in folders for result in results(f"domain-shift/{folder.name}")]
+    scored = group((r for r in found if not r["error"] and "ceiling" in r["scores"]), direction)
+    ceiling = {d: median(r["scores"]["ceiling"]["forward"]["top1"] for r in runs) for d, runs in scored.items()}
+    lines = []
+    for (cut, share, aligner), runs in sorted(
+        group(found, lambda r: tuple(r["row"][k] for k in ("cut", "share", "aligner"))).items()
+    ):
+        good = sum(top1(r) > ceiling[direction(r)] / 2 for r in runs)
+        ranks = [rank for r in runs if (rank := score(r, "mean_rank")) is not None]
+        cells = [f"{good} of {len(runs)}", spread([top1(r) for r in runs]), spread(ranks, 0) if ranks else "–"]
+        lines.append([cut, f"{share:.0%}", f"`{aligner}`", *cells, verdicts(runs), seconds(runs)])
+    head = ["cut", "shared", "method", "success", "top-1, least / median / most", "mean rank", "verdict", "seconds"]
+    return told(found, table(head, lines))
+
+
 def told(found: list[Result], drawn: str) -> str:
     """The table and, under it, where its numbers come from."""
     if drawn.count("\n") < 2:  # a head and no lines
@@ -186,6 +204,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "sample-size-all": lambda: by_direction("sample-size"),
     "small-stores": lambda: by_size("small-stores"),
     "small-stores-all": lambda: by_direction("small-stores"),
+    "domain-shift": by_share,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -65,7 +66,7 @@ def test_texts_of_one_subject_share_a_topic(shift: ModuleType, monkeypatch: pyte
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["moments", "trimmed", "without-leading-axes", "wide"])
+@pytest.mark.parametrize("method", ["moments", "kicked", "trimmed", "without-leading-axes", "wide"])
 def test_without_a_shift_every_method_aligns_and_is_scored_beside_the_ceiling(shift: ModuleType, method: str) -> None:
     world = make_world(n=4000, m=4000, pool=300, paired=True)
     x, own = torch.from_numpy(world.x), torch.from_numpy(world.y)
@@ -85,3 +86,30 @@ def test_passages_are_short_prose_and_none_comes_twice(
     (tmp_path / "one.py").write_text(f'"""Short.\n\n{long_enough}\n"""\ndef f():\n    """{long_enough}"""\n')
     monkeypatch.setattr(shift.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path), "purelib": str(tmp_path)})
     assert shift.passages() == [long_enough]
+
+
+def test_the_table_counts_every_run_against_half_of_the_ceiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.spec_from_file_location("benchmarks_render", BENCHMARKS / "render.py")
+    render = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(render)
+    monkeypatch.setattr(render, "HERE", tmp_path)
+    folder = tmp_path / "results/domain-shift/topics-050"
+    folder.mkdir(parents=True)
+    ran = {"machine": {"cpu": "c", "cores": 2, "threads": 1}, "commit": "abc", "date": "2026-11-21T00:00:00+00:00"}
+    for seed, top1 in enumerate((0.46, 0.44, None)):
+        row = {
+            "source": "a",
+            "target": "b",
+            "rows": 9,
+            "cut": "topics",
+            "share": 0.5,
+            "aligner": "wide",
+            "method": "wide",
+            "seed": seed,
+        }
+        scores = {"forward": {"top1": top1, "mean_rank": 2.0}, "ceiling": {"forward": {"top1": 0.9}}}
+        measured = {"scores": scores, "verdict": {"status": "failed"}, "seconds": {"fit": 3.0}, "versions": {"torch": "2"}}
+        one = {"error": "killed"} if top1 is None else {"error": None, **measured}
+        (folder / f"{seed}.json").write_text(json.dumps({"row": row, **one, **ran}))
+    line = next(line for line in render.by_share().splitlines() if "`wide`" in line)
+    assert "1 of 3" in line and ".000 / .440 / .460" in line and "50%" in line
