@@ -9,11 +9,15 @@ what an unpaired aligner must find, and a paired one finds almost exactly.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# A shell makes what it starts in the background ignore Ctrl-C, and children inherit that: tests that send one would never end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jaxtyping
 import numpy as np

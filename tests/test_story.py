@@ -19,7 +19,7 @@ def crossvec(folder: Path, words: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(SOURCES), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "crossvec", *words.split()]
     env = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=580, check=False)
 
 
 @pytest.mark.slow
