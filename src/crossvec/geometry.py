@@ -66,18 +66,17 @@ def principal_axes(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "d d"], Float
 def third_moment(z: Float[Tensor, "n k"]) -> Float[Tensor, "k k k"]:
     """Return E[z (x) z (x) z]."""
     n, k = z.shape
-    total = z.new_zeros(k * k, k)
-    rows = max(256, min(BLOCK, 2**28 // (k * k)))
-    for block in torch.split(z, rows):
-        squares = (block[:, :, None] * block[:, None, :]).reshape(len(block), k * k)
-        total += product(squares.T, block)
-    return (total / n).reshape(k, k, k)
-
-
-def product(a: Float[Tensor, "n d"], b: Float[Tensor, "d m"]) -> Float[Tensor, "n m"]:
-    """Return a b with bfloat16 factors where the device is fast at it, summed and returned in float32 or the like."""
-    fast = fast_type(a.device.type)
-    return (a.to(fast) @ b.to(fast)).float()
+    fast = fast_type(z.device.type)
+    # The tensor is symmetric: products of axes a <= b are half the work, and rows of z^T lie together in memory.
+    left, right = torch.triu_indices(k, k, device=z.device)
+    half = z.new_zeros(len(left), k)
+    for block in torch.split(z.to(fast), max(256, min(BLOCK, 2**27 // (k * k)))):
+        across = block.T.contiguous()
+        half += (across[left] * across[right] @ block).float()
+    whole = z.new_empty(k, k, k)
+    whole[left, right] = half / n
+    whole[right, left] = half / n
+    return whole
 
 
 @cache
