@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crossvec import geometry
-from crossvec.geometry import kmeans, nearest, polar, polar_batch, principal_axes, procrustes, product, third_moment, unit
+from crossvec.geometry import kmeans, nearest, polar, polar_batch, principal_axes, procrustes, third_moment, unit
 
 sizes = st.integers(1, 9)
 seeds = st.integers(0, 10_000)
@@ -125,15 +125,6 @@ def test_the_third_moment_turns_with_the_cloud() -> None:
     z, r = normal(400, 5) ** 2, rotation(5)
     turned = torch.einsum("abc,ai,bj,ck->ijk", third_moment(z), r, r, r)
     assert (third_moment(z @ r) - turned).norm() < 1e-2 * turned.norm()
-
-
-def test_a_fast_product_is_the_product() -> None:
-    a, b = normal(20, 30), normal(30, 10, seed=1)
-    assert product(a, b).dtype == torch.float32
-    assert (product(a, b) - a @ b).norm() < 1e-2 * (a @ b).norm()
-
-
-# Neighbours
 
 
 @given(q=sizes, m=sizes, k=sizes, seed=seeds)
