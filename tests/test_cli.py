@@ -219,7 +219,7 @@ def test_a_wrong_config_file_is_refused_with_the_nearest_right_name(crossvec: Ru
         ("fit a.npy b.npy -o u -a mlp --paired -s epochs=many", "epochs cannot be 'many'"),
         ("fit a.npy b.npy -o u --device mps", "--device cpu"),
         ("fit a.npy b.npy -o u --paired --pairs p.csv", "use one of them"),
-        ("fit a.npy eb.npy -o u --paired", "1000 and 500"),
+        ("fit a.npy eb.npy -o u --paired", "1,000 rows and the target 500"),
         ("fit nowhere.npy b.npy -o u", "nowhere.npy"),
         ("fit a.npi b.npy -o u", ".npy"),
         ("fit . b.npy -o u", "folder"),

@@ -367,6 +367,18 @@ def test_pairs_of_different_sizes_are_refused_with_the_way_out():
     assert "rows=0:300" in told.value.hint
 
 
+def test_partners_of_rows_left_out_are_left_out_too():
+    x = clustered(400)
+    holes = x.copy(), x @ turn(48)
+    holes[0][[3, 200]] = np.nan
+    holes[1][[3, 5]] = np.nan
+    ids = range(400)
+    for paired in (True, None):
+        likeness = compare(*(Space.of(rows, ids, bad_rows="drop") for rows in holes), paired=paired)
+        assert (likeness.rows, likeness.pairs.left_out) == (397, 3)
+        assert likeness.pairs.mutual_knn == pytest.approx(1, abs=0.01)
+
+
 def test_too_few_rows_are_refused():
     x = Space.of(clustered(400))
     with pytest.raises(SpaceError, match="has 11 rows; this needs at least 12"):

@@ -84,7 +84,7 @@ def test_the_numbers_are_those_of_a_float64_reference():
 def test_the_json_has_exactly_the_keys_of_the_contract():
     source, target, translator = planted(noise=1.0)
     told = json.loads(json.dumps(evaluate(translator, source, target, bootstrap=50).to_json(), allow_nan=False))
-    assert list(told) == ["pool", "forward", "backward", "controls", "warnings", "inverse"]
+    assert list(told) == ["pool", "left_out", "forward", "backward", "controls", "warnings", "inverse"]
     ranking = {"top1", "top10", "mean_rank", "foscttm"}
     means = {"cosine", "cosine_centred"}
     for side in ("forward", "backward"):
@@ -324,3 +324,19 @@ def test_no_matrix_of_the_pool_against_itself_is_ever_held():
     pytest.importorskip("resource", reason="this system does not tell the peak memory")
     told = subprocess.run([sys.executable, "-c", GROWTH], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     assert int(told.stdout) < 16_384**2 * 4 / 3
+
+
+def spoiled(space: Space, *rows: int) -> Space:
+    """The space with these rows left out, as it comes from a file with bad_rows=drop."""
+    vectors = space.array().copy()
+    vectors[list(rows)] = np.nan
+    return Space.of(vectors, space.ids, bad_rows="drop")
+
+
+def test_partners_of_rows_left_out_are_left_out_too_and_told():
+    source, target, translator = planted()
+    scores = evaluate(translator, spoiled(source, 0, 7, 399), spoiled(target, 7, 8), bootstrap=0)
+    assert (scores.pool, scores.left_out) == (396, 4)
+    assert scores.forward.top1 == scores.backward.top1 == 1
+    assert any("4 pairs were left out" in remark for remark in scores.warnings)
+    assert evaluate(translator, source, target, bootstrap=0).left_out == 0

@@ -17,7 +17,7 @@ LAYERS = (
     {"errors"},
     {"geometry"},
     {"space", "metrics"},
-    {"stores", "encoders", "aligners", "sample"},
+    {"stores", "encoders", "aligners", "sample", "pairing"},
     {"verdict", "saved"},
     {"translator"},
     {"fitting", "evaluation", "diagnostics"},

@@ -2,7 +2,7 @@
 
 In    translator, source Space (n, dx), target Space (n, dy)   row i is the same thing in both
 Out   Scores                                                   both directions, intervals, CSLS, controls, ceiling
-Uses  space, metrics
+Uses  space, pairing, metrics
 
 Retrieval is scored in the target's centred frame: rows minus the mean of the translator's target frame, scaled to unit length.
 Raw cosine is reported beside it because others report it; in an anisotropic space it is high for any map, the mean included.
@@ -22,6 +22,7 @@ from torch import Tensor
 from crossvec import metrics
 from crossvec.errors import SettingError, SpaceError, TranslatorError
 from crossvec.geometry import unit
+from crossvec.pairing import joined
 from crossvec.space import Space
 
 __all__ = ["Direction", "Framed", "Ranking", "Scores", "Translates", "evaluate"]
@@ -113,7 +114,8 @@ class Scores:
 
     `forward`: translated rows look for their target rows; `backward`: target rows look for their translated rows. `inverse`:
     target rows carried back by the translator's inverse look for their source rows, in the source's frame. `ceiling`: forward
-    and backward of another translator on the same pool, as a rule one fitted with pairs.
+    and backward of another translator on the same pool, as a rule one fitted with pairs. `left_out` pairs are not in the pool
+    because a row of theirs was bad and had been left out.
     """
 
     pool: int
@@ -123,6 +125,7 @@ class Scores:
     inverse: Direction | None = None
     ceiling: tuple[Direction, Direction] | None = None
     warnings: tuple[str, ...] = ()
+    left_out: int = 0
 
     @property
     def chance(self) -> float:
@@ -138,6 +141,7 @@ class Scores:
         """Return the object that `crossvec evaluate --format json` prints; every value is finite."""
         told: dict[str, Any] = {
             "pool": self.pool,
+            "left_out": self.left_out,
             "forward": self.forward.to_json(),
             "backward": self.backward.to_json(),
             "controls": {name: control.to_json() for name, control in self.controls.items()},
@@ -167,6 +171,7 @@ def evaluate(
 
     `k` adds top-k to top-1 and top-10. `csls_neighbours` = 0 leaves CSLS out and `bootstrap` (resamples) = 0 the intervals of
     means. `ceiling` is another translator to score beside this one. Memory: about six times the larger space in float32.
+    Where bad rows were left out of a space (`Space.dropped`), their partners are left out too.
 
     The controls are searched by plain cosine: `identity` copies centred source rows, cut or filled with zeros to dy;
     `mean` answers the target's mean to everything; `shuffled` looks for translated rows among targets in random order.
@@ -177,11 +182,13 @@ def evaluate(
     for name, value, least in (("k", k, 1), ("csls_neighbours", csls_neighbours, 0), ("bootstrap", bootstrap, 0)):
         if value < least:
             raise SettingError(f"{name} cannot be {value}", f"use a whole number from {least} on")
-    _check_pairs(source, target)
+    source, target, left_out = joined(source, target)
+    if len(source) < 2:
+        raise SpaceError(f"a pool of {len(source)} pairs cannot be searched", "give at least 2 pairs, better 1,000 or more")
     centre_x, centre_y = _centres(translator, source, target)
     if ceiling:
         _centres(ceiling, source, target, "the ceiling")
-    warnings: list[str] = []
+    warnings = [f"{left_out:,} pairs were left out: a row of theirs is bad"] if left_out else []
     inverse = _inverse(translator, warnings)
     tell = _Stages(progress or (lambda _doing, _fraction: None), 4 + bool(inverse) + bool(ceiling))
     rules = _Rules(sorted({1, 10, k}), csls_neighbours, bootstrap, seed)
@@ -207,7 +214,7 @@ def evaluate(
 
     warnings += _remarks(y, forward, identity)
     controls = {"identity": identity, "mean": mean, "shuffled": shuffled}
-    return Scores(len(y), forward, backward, controls, back, best, tuple(warnings))
+    return Scores(len(y), forward, backward, controls, back, best, tuple(warnings), left_out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,21 +323,6 @@ def _centres(
             f"{who} carries {dx} dimensions to {dy}; source and target have {source.dim} and {target.dim}", swapped
         )
     return means[0], means[1]
-
-
-def _check_pairs(source: Space, target: Space) -> None:
-    n, m = len(source), len(target)
-    if n != m:
-        raise SpaceError(
-            f"the source has {n:,} rows and the target {m:,}: evaluation needs pairs, row i the same thing in both",
-            f"cut both to the same rows, for example ?rows=0:{min(n, m)}",
-        )
-    if n < 2:
-        raise SpaceError(f"a pool of {n} pairs cannot be searched", "give at least 2 pairs, better 1,000 or more")
-    if source.ids is not None and target.ids is not None:
-        a, b = list(source.ids), list(target.ids)
-        if a != b and set(a) == set(b):
-            raise SpaceError("source and target have the same ids in another order", "sort the rows of both by id")
 
 
 def _remarks(y: Float[Tensor, "n d"], forward: Direction, identity: Direction) -> list[str]:

@@ -2,7 +2,7 @@
 
 In    Space (n, da), Space (m, db), with or without pairs
 Out   Likeness
-Uses  space, metrics
+Uses  space, pairing, metrics
 Paper Huh et al. 2024, arXiv:2405.07987 (mutual neighbours); Kornblith et al. 2019, arXiv:1905.00414 (CKA);
       Song et al. 2012, JMLR 13, 1393-1434 (unbiased HSIC)
 """
@@ -21,8 +21,8 @@ from torch import Tensor
 
 from crossvec import metrics
 from crossvec.diagnostics.shape import FEATURELESS, SAMPLE, Cloud, Shape, check, distinct, rows_of
-from crossvec.errors import SpaceError
 from crossvec.geometry import TINY, unit
+from crossvec.pairing import joined, same_ids
 from crossvec.space import Space
 
 FEW_ROWS = 2_000
@@ -43,7 +43,7 @@ class Paired:
 
     `mutual_knn` is the mean share of a row's `k` nearest others that both spaces agree on, `cka` linear CKA and `cka_debiased`
     the same from unbiased HSIC, `identity_top1` the retrieval of centred rows copied across, each from 0 to 1 (the debiased
-    CKA can fall below 0); chance is beside those that have one.
+    CKA can fall below 0); chance is beside those that have one. `left_out` pairs have a bad row and are not looked at.
     """
 
     k: int
@@ -53,6 +53,7 @@ class Paired:
     cka_debiased: float
     identity_top1: float
     identity_chance: float
+    left_out: int
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,16 @@ def compare(a: Space, b: Space, *, paired: bool | None = None, k: int = 10, samp
     """Measure how alike two spaces (n, da) and (m, db) are, by rotation-free statistics and, with pairs, row by row.
 
     `paired` says that row i is the same thing in both; None takes it from ids that are the same in the same order.
-    Both sides are cut to one number of rows, at most `sample`, because neighbours come nearer as rows are added.
+    Both sides are cut to one number of rows, at most `sample`, because neighbours come nearer as rows are added. Partners of
+    rows that were left out as bad are left out too.
 
     Raises SpaceError for too few rows, and for `paired` spaces of different sizes.
     """
+    left_out = 0
     if paired is None:
-        paired = a.ids is not None and b.ids is not None and list(a.ids) == list(b.ids)
-    if paired and len(a) != len(b):
-        raise SpaceError(
-            f"{len(a):,} rows and {len(b):,} rows cannot be pairs",
-            f"cut both to the same rows, for example ?rows=0:{min(len(a), len(b))}, or compare without pairs",
-        )
+        paired = same_ids(a, b)
+    if paired:
+        a, b, left_out = joined(a, b)
     for space in (a, b):
         check(space, sample, k + 2)
     n = min(len(a), len(b), sample)
@@ -115,7 +115,7 @@ def compare(a: Space, b: Space, *, paired: bool | None = None, k: int = 10, samp
         nearest_distance=_wasserstein(one.nearest, other.nearest),
         shared_axes=shared,
         shared_axes_chance=chance,
-        pairs=_paired(x, y, k, seed) if paired else None,
+        pairs=_paired(x, y, k, seed, left_out) if paired else None,
         outlook="feasible",
         reasons=(),
     )
@@ -146,7 +146,7 @@ def _shared_axes(x: Float[Tensor, "n da"], y: Float[Tensor, "m db"]) -> tuple[fl
     return float((a * b).sum() / sizes), float(a.trace() * b.trace() / (d * sizes))
 
 
-def _paired(x: Float[Tensor, "n da"], y: Float[Tensor, "n db"], k: int, seed: int) -> Paired:
+def _paired(x: Float[Tensor, "n da"], y: Float[Tensor, "n db"], k: int, seed: int, left_out: int) -> Paired:
     n = len(x)
     ux, uy = unit(x), unit(y)
     cx, cy = (metrics.centred(rows, rows.mean(0)) for rows in (x, y))
@@ -159,6 +159,7 @@ def _paired(x: Float[Tensor, "n da"], y: Float[Tensor, "n db"], k: int, seed: in
         cka_debiased=_cka(ux, uy, _hsic_debiased),
         identity_top1=copied.plain.forward.top(1),
         identity_chance=1 / n,
+        left_out=left_out,
     )
 
 
