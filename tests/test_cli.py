@@ -96,7 +96,8 @@ def test_a_fit_that_is_not_aligned_leaves_with_3_and_still_writes(crossvec: Run,
 def test_translate_prints_one_object_and_writes_every_row(crossvec: Run, files: Path, twins: World) -> None:
     code, out, _ = crossvec("translate", "t", "a.npy", "out.npy", "--format", "json", "--batch", "300")
     told = json.loads(out)
-    assert (code, set(told)) == (0, {"rows", "seconds", "dest"})
+    assert (code, set(told)) == (0, {"rows", "seconds", "dest", "skipped"})
+    assert told["skipped"] == {"count": 0, "rows": []}
     assert (told["rows"], told["dest"]) == (1000, "out.npy")
     assert np.abs(np.load("out.npy") - Translator.load("t").translate(twins.x)).max() < 1e-6
     assert crossvec("translate", "t", "out.npy", "back.npy", "--inverse")[0] == 0
@@ -352,6 +353,71 @@ def test_a_bad_row_is_named_and_nothing_is_written(crossvec: Run, files: Path, t
     Path("o.npy").write_text("mine")
     assert "row 777" in refused(crossvec("translate", "t", "bad.npy", "o.npy"))
     assert Path("o.npy").read_text() == "mine"
+
+
+@pytest.fixture
+def holes(files: Path, twins: World) -> dict[str, list[int]]:
+    """The paired stores once more, with bad rows: other ones on each side."""
+    missing = {"a": [0, 77, 500], "b": [77, 78]}
+    for name, rows in {"a": twins.x, "b": twins.y}.items():
+        spoilt = rows.copy()
+        spoilt[missing[name]] = np.nan
+        np.save(f"holed-{name}.npy", spoilt)
+        lines = ({"id": i, "vector": row.tolist()} for i, row in zip(range(1000, 0, -1), spoilt, strict=True))
+        Path(f"holed-{name}.jsonl").write_text("\n".join(json.dumps(line) for line in lines).replace("NaN", "null"))
+    return missing
+
+
+@pytest.mark.parametrize("batch", [8192, 77, 1])
+def test_translate_tells_which_bad_rows_it_left_out(
+    crossvec: Run, holes: dict[str, list[int]], twins: World, batch: int
+) -> None:
+    code, out, err = crossvec("translate", "t", "holed-a.npy?bad_rows=drop", "o.npy", "--format", "json", "--batch", batch)
+    told = json.loads(out)
+    assert (code, told["rows"], told["skipped"]) == (0, 997, {"count": 3, "rows": holes["a"]})
+    assert "3 bad rows: 0, 77, 500" in err
+    kept = np.delete(twins.x, holes["a"], axis=0)
+    assert np.abs(np.load("o.npy") - Translator.load("t").translate(kept)).max() < 1e-6
+    assert "3 bad rows: 0, 77, 500" in crossvec("translate", "t", "holed-a.npy?bad_rows=drop", "o.npy")[2]
+
+
+def test_evaluate_and_compare_leave_out_the_partners_of_bad_rows(crossvec: Run, holes: dict[str, list[int]]) -> None:
+    both = "holed-a.npy?bad_rows=drop", "holed-b.npy?bad_rows=drop"
+    code, out, err = crossvec("evaluate", "t", *both, "--format", "json")
+    told = json.loads(out)
+    assert (code, told["pool"], told["left_out"]) == (0, 996, 4)
+    assert told["forward"]["top1"] > 0.8
+    assert "3 bad rows" in err and "2 bad rows: 77, 78" in err
+    pairs = json.loads(crossvec("compare", *both, "--paired", "--format", "json")[1])["pairs"]
+    assert pairs["left_out"] == 4
+    assert pairs["mutual_knn"] > 0.4
+
+
+@pytest.mark.parametrize("given", ["--paired", "row numbers", "ids"])
+def test_known_pairs_stay_pairs_when_bad_rows_are_left_out(crossvec: Run, holes: dict[str, list[int]], given: str) -> None:
+    """The ids run backwards, so that as row numbers they would be other texts."""
+    ending, words = ("npy", ["--paired"]) if given == "--paired" else ("npy", ["--pairs", "p.csv"])
+    if given == "ids":
+        ending = "jsonl"
+    first = 1 if given == "ids" else 0
+    Path("p.csv").write_text("\n".join(f"{i},{i}" for i in range(first, 1000 + first)))
+    a, b = (f"holed-{side}.{ending}?bad_rows=drop" for side in "ab")
+    _, _, err = crossvec("fit", a, b, "-o", "u", "-a", "procrustes", *words)
+    assert Translator.load("u").card["pairs"] == 996
+    assert given == "--paired" or "4 of the pairs in p.csv were left out" in err
+    assert json.loads(crossvec("evaluate", "u", "ea.npy", "eb.npy", "--format", "json")[1])["forward"]["top1"] > 0.8
+
+
+def test_evaluate_takes_k_and_seed(crossvec: Run, files: Path) -> None:
+    def told(*words: str) -> dict[str, Any]:
+        code, out, _ = crossvec("evaluate", "t", "ea.npy", "eb.npy", "--format", "json", *words)
+        assert code == 0
+        return dict(json.loads(out))
+
+    assert told("--k", "37")["forward"]["top37"] >= told()["forward"]["top10"]
+    assert told("--seed", "1") == told("--seed", "1")
+    assert told("--seed", "1")["controls"]["shuffled"] != told("--seed", "2")["controls"]["shuffled"]
+    assert "top-37" in crossvec("evaluate", "t", "ea.npy", "eb.npy", "--k", "37")[1]
 
 
 @pytest.mark.parametrize("d", [1, 8192])

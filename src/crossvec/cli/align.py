@@ -58,7 +58,7 @@ def fit(
     if paired and pairs:
         raise UsageError("--paired and --pairs say two different things", "use one of them")
     saved.check_destination(output)
-    one, other = _open(source), _open(target)
+    one, other = options.opened(source), options.opened(target)
     known = _known(one, other, pairs, paired)
     with progress.shown() as step:
         translator = fitting.fit(
@@ -99,9 +99,12 @@ def translate(
     store = stores.open(source)
     rows = store.describe().rows
     with progress.shown() as step:
-        batches = progress.counted(store.read(batch), rows, step)
-        written = stores.open(dest).write(translator.stream(batches))
-    record = {"rows": written, "seconds": round(time.perf_counter() - started, 3), "dest": dest}
+        read = progress.Counted(store.read(batch), rows, step)
+        written = stores.open(dest).write(translator.stream(read))
+    skipped = {"count": read.dropped, "rows": read.first_dropped}
+    record = {"rows": written, "seconds": round(time.perf_counter() - started, 3), "dest": dest, "skipped": skipped}
+    if read.dropped:
+        options.advise(f"note: left out of {source}, {options.dropped_rows(read.dropped, read.first_dropped)}")
     options.out(format, record, lambda: report.translated(record))
     return 0
 
@@ -110,39 +113,34 @@ def translate(
 @click.argument("folder")
 @click.argument("source")
 @click.argument("target")
+@click.option("--k", type=click.IntRange(1), default=10, show_default=True, help="Also tell how often a match is among K.")
+@options.seed
 @options.device
 @options.verb
-def evaluate(folder: str, source: str, target: str, device: str, format: str, config: str | None) -> int:
+def evaluate(folder: str, source: str, target: str, k: int, seed: int, device: str, format: str, config: str | None) -> int:
     """Score the translator in FOLDER on known pairs: row i of SOURCE and row i of TARGET are one text."""
     from crossvec import evaluation, fitting, report
     from crossvec.translator import Translator
 
     translator = Translator.load(folder).to(fitting.pick_device(device))
-    one, other = _open(source), _open(target)
+    one, other = options.opened(source), options.opened(target)
     with progress.shown() as step:
-        scores = evaluation.evaluate(translator, one, other, progress=step)
+        scores = evaluation.evaluate(translator, one, other, k=k, seed=seed, progress=step)
     options.out(format, scores.to_json(), lambda: report.scores(scores))
     return 0
-
-
-def _open(url: str) -> Space:
-    from crossvec import stores
-
-    return stores.open(url).load()
 
 
 def _known(one: Space, other: Space, pairs: str | None, paired: bool) -> Any:
     """Return the known pairs as row numbers (p, 2), or None."""
     if paired:
-        import numpy as np
+        from crossvec.pairing import partners
 
-        if len(one) != len(other):
-            raise UsageError(
-                f"--paired needs as many rows on both sides, not {len(one)} and {len(other)}", "give --pairs FILE instead"
-            )
-        return np.stack([np.arange(len(one))] * 2, axis=1)
+        return partners(one, other)
     if pairs:
         from crossvec.cli import pairs as files
 
-        return files.read(pairs, one, other)
+        known, left_out = files.read(pairs, one, other)
+        if left_out:
+            options.advise(f"note: {left_out:,} of the pairs in {pairs} were left out: a row of theirs is bad")
+        return known
     return None

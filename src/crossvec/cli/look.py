@@ -36,7 +36,7 @@ def inspect(store: str, format: str, config: str | None) -> int:
     told = place.describe()
     with progress.shown() as step:
         step("looking", 0.0)
-        profile = diagnostics.inspect(place.load())
+        profile = diagnostics.inspect(options.opened(store))
     record = {"store": told.url, "format": told.format, "dtype": told.dtype, **profile.to_json()}
     options.out(format, record, lambda: report.profile(told, profile))
     return 0
@@ -49,9 +49,9 @@ def inspect(store: str, format: str, config: str | None) -> int:
 @options.verb
 def compare(a: str, b: str, paired: bool, format: str, config: str | None) -> int:
     """Measure how alike the spaces in A and B are, and whether a fit without pairs looks feasible."""
-    from crossvec import diagnostics, report, stores
+    from crossvec import diagnostics, report
 
-    one, other = stores.open(a).load(), stores.open(b).load()
+    one, other = options.opened(a), options.opened(b)
     with progress.shown() as step:
         step("comparing", 0.0)
         likeness = diagnostics.compare(one, other, paired=paired or None)

@@ -8,7 +8,7 @@ Uses  click
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,11 +19,15 @@ from crossvec.errors import SettingError, UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from crossvec.space import Space
+
 C = TypeVar("C", bound=Callable[..., Any])
 SETTINGS = "settings"
 
 PIPE_WIDTH = 120
 """Columns of a text report that goes to a file or another program."""
+
+LISTED = 10  # row numbers that a note names
 
 
 class Verbs(click.Group):
@@ -51,6 +55,23 @@ def out(format: str, record: dict[str, Any], text: RenderableType | Callable[[],
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     console.print(text() if callable(text) else text, crop=False)
+
+
+def opened(url: str) -> Space:
+    """Return the space in a store, and tell the user which rows `?bad_rows=drop` left out."""
+    from crossvec import stores
+
+    space = stores.open(url).load()
+    if space.dropped:
+        advise(f"note: left out of {url}, {dropped_rows(len(space.dropped), space.dropped)}")
+    return space
+
+
+def dropped_rows(count: int, rows: Sequence[int]) -> str:
+    """Return how many bad rows were left out, and which; `rows` may be cut short."""
+    some = [f"{row:,}" for row in rows[:LISTED]]
+    more = " …" if count > len(some) else ""
+    return f"{count:,} bad row{'' if count == 1 else 's'}: {', '.join(some)}{more}"
 
 
 def advise(text: str) -> None:

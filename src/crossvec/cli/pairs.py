@@ -2,7 +2,7 @@
 
 In    .csv, .jsonl, .parquet or .npy with two columns, `source` and `target`: ids, or row numbers from 0
 Out   row numbers (p, 2) int64
-Uses  space; pyarrow for parquet
+Uses  space, pairing; pyarrow for parquet
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ import numpy as np
 from jaxtyping import Int64
 
 from crossvec.errors import UsageError
+from crossvec.pairing import places
 from crossvec.space import Space
 
 COLUMNS = ("source", "target")
 EXPECTED = "give two columns, source and target, of ids or row numbers"
 
 
-def read(path: str, source: Space, target: Space) -> Int64[np.ndarray, "p 2"]:
-    """Return the pairs a file names, as row numbers.
+def read(path: str, source: Space, target: Space) -> tuple[Int64[np.ndarray, "p 2"], int]:
+    """Return the pairs a file names, as row numbers, and how many it names beside them whose rows were left out as bad.
 
-    Where a space has ids and every name in the column is one of them, the names are ids; otherwise they are row numbers.
+    Where a space has ids and every name in the column is one of them, the names are ids; otherwise they are row numbers, which
+    count the rows left out too.
     Raises UsageError for a file that cannot be read, an unknown ending, or a name that is no row.
     """
     readers = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet, ".npy": _npy}
@@ -44,26 +46,32 @@ def read(path: str, source: Space, target: Space) -> Int64[np.ndarray, "p 2"]:
         _numbers(path, name, [row[column] for row in rows], space)
         for column, (name, space) in enumerate(zip(COLUMNS, (source, target), strict=True))
     ]
-    return np.stack(columns, axis=1)
+    known = np.stack(columns, axis=1)
+    there = (known >= 0).all(axis=1)
+    return known[there], int((~there).sum())
 
 
 def _numbers(path: str, side: str, names: list[Any], space: Space) -> Int64[np.ndarray, " p"]:
-    """Return the row numbers that a column of names means."""
+    """Return the row numbers that a column of names means, -1 for a row that was left out as bad."""
     if space.ids is not None:
         # By text, because a csv file knows no types: the id 7 and the name "7" are one.
         row_of = {str(name): row for row, name in enumerate(space.ids)}
-        if all(str(name) in row_of for name in names):
-            return np.array([row_of[str(name)] for name in names], np.int64)
+        # The ids of rows left out are not known, but there cannot be more of them than such rows.
+        if len({str(name) for name in names} - set(row_of)) <= len(space.dropped):
+            return np.array([row_of.get(str(name), -1) for name in names], np.int64)
+    size = len(space) + len(space.dropped)
+    position = np.full(size, -1, np.int64)
+    position[places(space)] = np.arange(len(space))
     numbers = []
     for line, name in enumerate(names):
         row = _row_number(name)
-        if row is None or not 0 <= row < len(space):
+        if row is None or not 0 <= row < size:
             what = "neither an id nor a row" if space.ids is not None else "no row"
             raise UsageError(
-                f"{path}, pair {line}: {name!r} is {what} of the {side}, which has {len(space)} rows", "rows count from 0"
+                f"{path}, pair {line}: {name!r} is {what} of the {side}, which has {size} rows", "rows count from 0"
             )
         numbers.append(row)
-    return np.array(numbers, np.int64)
+    return position[np.array(numbers, np.int64)]
 
 
 def _row_number(name: Any) -> int | None:

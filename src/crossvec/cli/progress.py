@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SILENT_SECONDS = 2.0
 LOG_SECONDS = 10.0
 
+NAMED = 1000
+"""Numbers of bad rows that are kept to be told; more are only counted, so that memory stays flat."""
+
 
 @contextmanager
 def shown() -> Iterator[Callable[[str, float], None]]:
@@ -34,13 +37,22 @@ def shown() -> Iterator[Callable[[str, float], None]]:
         close()
 
 
-def counted(batches: Iterable[Space], rows: int, step: Callable[[str, float], None]) -> Iterator[Space]:
-    """Pass batches through and report how many of the rows have gone by."""
-    done = 0
-    for batch in batches:
-        yield batch
-        done += len(batch)
-        step(f"{done:,} of {rows:,} rows", done / max(rows, 1))
+class Counted:
+    """Batches that report, as they pass, how many of the rows have gone by, and remember how many bad ones were left out."""
+
+    def __init__(self, batches: Iterable[Space], rows: int, step: Callable[[str, float], None]) -> None:
+        self.batches, self.rows, self.step = batches, rows, step
+        self.dropped = 0
+        self.first_dropped: list[int] = []
+
+    def __iter__(self) -> Iterator[Space]:
+        done = 0
+        for batch in self.batches:
+            yield batch
+            done += len(batch) + len(batch.dropped)
+            self.dropped += len(batch.dropped)
+            self.first_dropped += batch.dropped[: NAMED - len(self.first_dropped)]
+            self.step(f"{done:,} of {self.rows:,} rows", done / max(self.rows, 1))
 
 
 def _bar() -> tuple[Callable[[str, float], None], Callable[[], None]]:

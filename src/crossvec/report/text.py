@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crossvec.diagnostics import Likeness, Profile
-from crossvec.evaluation import Direction, Scores
+from crossvec.evaluation import Direction, Ranking, Scores
 from crossvec.stores import Description
 from crossvec.translator import Translator
 from crossvec.verdict import Verdict
@@ -83,7 +83,8 @@ def written(path: Any) -> RenderableType:
 
 def scores(it: Scores) -> RenderableType:
     """Tabulate both directions, CSLS, the controls and the ceiling over one pool."""
-    table = _table("", "top-1", "", "top-10", "rank", "FOSCTTM", "cosine", "centred")
+    tops = [k for k in sorted(it.forward.top) if k > 1]
+    table = _table("", "top-1", "", *(f"top-{k}" for k in tops), "rank", "FOSCTTM", "cosine", "centred")
     rows: list[tuple[str, Direction, str]] = [
         ("source to target", it.forward, "bold"),
         ("target to source", it.backward, "bold"),
@@ -99,8 +100,8 @@ def scores(it: Scores) -> RenderableType:
     table.add_section()
     for name, one in it.controls.items():
         table.add_row(f"control: {name}", *_scored(one), style="dim")
-    chance = f"{it.chance:.3f}", "", f"{min(1.0, 10 * it.chance):.3f}", f"{(it.pool + 1) / 2:.1f}", "0.500", "", ""
-    table.add_row("guessing", *chance, style="dim")
+    guessed = [f"{min(1.0, k * it.chance):.3f}" for k in tops]
+    table.add_row("guessing", f"{it.chance:.3f}", "", *guessed, f"{(it.pool + 1) / 2:.1f}", "0.500", "", "", style="dim")
     meaning = "rank: mean rank of the true match · centred: cosine after centring · ceiling: a translator fitted on other pairs"
     return Group(_line((f"{it.pool:,} pairs", "bold")), table, _line((meaning, "dim")), *map(_note, it.warnings))
 
@@ -192,9 +193,10 @@ def _scored(one: Direction) -> tuple[str, ...]:
     return (*_ranked(one), f"{one.cosine:.3f}", f"{one.cosine_centred:.3f}")
 
 
-def _ranked(one: Any) -> tuple[str, ...]:
+def _ranked(one: Ranking) -> tuple[str, ...]:
     low, high = one.intervals["top1"]
-    return f"{one.top1:.3f}", f"±{(high - low) / 2:.3f}", f"{one.top10:.3f}", f"{one.mean_rank:.1f}", f"{one.foscttm:.4f}"
+    tops = [f"{share:.3f}" for k, share in sorted(one.top.items()) if k > 1]
+    return f"{one.top1:.3f}", f"±{(high - low) / 2:.3f}", *tops, f"{one.mean_rank:.1f}", f"{one.foscttm:.4f}"
 
 
 def _table(*columns: str) -> Table:
