@@ -253,7 +253,8 @@ def test_no_format_is_hurt_when_the_disk_is_full(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_killed_writer_leaves_the_old_file(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_killed_writer_leaves_the_old_file_and_the_next_one_tidies_up(tmp_path: Path, number: signal.Signals) -> None:
+    """Parts of writers that are at work, of other files and of other machines are left alone."""
     code = """
         import sys, time
         import numpy as np
@@ -276,8 +277,26 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path, number: signal.Sign
     writer.send_signal(number)
     writer.communicate()
     assert np.array_equal(np.load(target), cloud())
-    left = sorted(os.listdir(tmp_path))
-    assert left == ["a.npy"] if number == signal.SIGINT else all(name == "a.npy" or name.endswith(".part") for name in left)
+    (part,) = [name for name in os.listdir(tmp_path) if name != "a.npy"] or [None]
+    assert (part is None) == (number == signal.SIGINT)
+    if part is not None:
+        dead = str(writer.pid)
+        others = [
+            part.replace(dead, str(os.getpid())),
+            part.replace(".a.npy.", ".b.npy."),
+            part.replace(f"-{dead}-", f"x-{dead}-"),
+        ]
+        for other in others:
+            (tmp_path / other).write_text("mine")
+        stores.open(target).write([Space.of(cloud(3))])
+        assert sorted(os.listdir(tmp_path)) == sorted(["a.npy", *others])
+
+
+@pytest.mark.parametrize("name", ["é" * 120, "名" * 82])
+def test_a_name_is_as_long_as_the_file_system_allows_in_any_script(tmp_path: Path, name: str) -> None:
+    with atomically(tmp_path / f"{name}.npy") as part:
+        part.write_bytes(b"new")
+    assert os.listdir(tmp_path) == [f"{name}.npy"]
 
 
 # --- .npy

@@ -5,23 +5,26 @@ Out   a path     beside it, to write to; it takes the file's name when everythin
 Uses  errors
 
 After an exception (Ctrl-C included) the old file stands and nothing else is left. After a power cut or `kill -9` the old file
-stands too; a hidden `.part` file may then lie beside it.
+stands too; a hidden `.part` file may then lie beside it until the next write to the same path, which removes it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import platform
+import re
 import secrets
 import stat
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from crossvec.errors import StoreError, UnfinishedError
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-LONGEST_NAME = 200  # file systems allow 255 bytes; the temporary name adds 15
+LONGEST_NAME = 200  # bytes; file systems allow 255, and the temporary name adds up to 32
 
 
 @contextmanager
@@ -33,7 +36,8 @@ def atomically(path: Path) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     mode = _writable_mode(target, path)
-    part = target.with_name(f".{target.name[:LONGEST_NAME]}.{secrets.token_hex(4)}.part")
+    _sweep(target)
+    part = target.with_name(f"{_stem(target)}{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
@@ -67,6 +71,33 @@ def _writable_mode(target: Path, named: Path) -> int | None:
     if not mode & 0o222 or not os.access(target, os.W_OK):  # the owner's wish, even where root could overrule it
         raise StoreError(f"{named} is read-only", f"choose another name, or allow it: chmod u+w {named}")
     return stat.S_IMODE(mode)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what writers to this path left behind that were killed on this machine; nobody else would ever remove it."""
+    if os.name != "posix":
+        return  # elsewhere nothing tells whether a process lives without harming it
+    known = re.compile(rf"{re.escape(_stem(target))}(\d+)-[0-9a-f]{{8}}\.part")
+    for entry in os.listdir(target.parent) if os.access(target.parent, os.R_OK) else ():
+        if (match := known.fullmatch(entry)) and not _lives(int(match[1])):
+            with suppress(OSError):  # it may be gone already, or not be ours
+                target.with_name(entry).unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
+
+
+def _stem(target: Path) -> str:
+    """Return how the temporary names of this machine's writers begin: process numbers mean nothing on another machine."""
+    short = target.name.encode(errors="surrogateescape")[:LONGEST_NAME].decode(errors="ignore")
+    return f".{short}.{zlib.crc32(platform.node().encode()):08x}-"
 
 
 def _to_disk(path: Path) -> None:
