@@ -4,8 +4,8 @@ In    a path or URL, perhaps with a row slice and options     "vectors.npy?rows=
 Out   Store                                                   describe, load, read, write
 Uses  space, errors
 
-Each sibling module holds one family of formats and is the only one to import its library. Every store promises what
-tests/contract/test_store.py states.
+Each sibling module holds one family of formats, or one database, and is the only one to import its library. Every store of
+files promises what tests/contract/test_store.py states, every database what tests/contract/test_collection.py states.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from crossvec.errors import StoreError
 from crossvec.space import BATCH_ROWS, Space
 from crossvec.stores.address import Address, nearest
 
-__all__ = ["STORES", "Address", "Description", "Store", "names", "open"]
+__all__ = ["DATABASES", "STORES", "Address", "Description", "Store", "names", "open"]
 
 STORES: dict[str, str] = {
     ".npy": "crossvec.stores.npy:NpyFile",
@@ -36,8 +36,16 @@ STORES: dict[str, str] = {
     ".h5": "crossvec.stores.hdf5:Hdf5File",
     ".hdf5": "crossvec.stores.hdf5:Hdf5File",
 }
-"""Built-in stores by file suffix. Installed packages add theirs under the entry points `crossvec.stores`: the name is a suffix
-(".lance") or a URL's scheme ("qdrant"), the value a class or function that takes an Address and returns a Store."""
+"""Built-in stores of files, by suffix."""
+
+DATABASES: dict[str, str] = {
+    "qdrant": "crossvec.stores.qdrant:QdrantCollection",
+}
+"""Built-in databases, by scheme: each is a Collection (stores.collection).
+
+Installed packages add stores under the entry points `crossvec.stores`: the name is a suffix (".lance") or a URL's scheme
+("qdrant"), the value a class or function that takes an Address and returns a Store.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,11 @@ class Description:
 
     `rows` are those of the slice when the address has one. `ids` tells whether rows have ids, `payload` names the columns,
     `size` is the place's size in bytes, None when unknown.
+
+    What databases tell beside: `metric`, by which they compare ("cosine", "dot", "euclidean", or their own word for another;
+    None: none is set); `normalised`, whether the rows come out with unit length because the database makes them so (None: it
+    cannot be known without reading them); `named`, the names of the vectors that a row has, when it can have several;
+    `id_type`, "integer" or "text" when all ids are such; `exact`, whether `rows` was counted and not estimated.
     """
 
     url: str
@@ -57,6 +70,11 @@ class Description:
     ids: bool = False
     payload: tuple[str, ...] = ()
     size: int | None = None
+    metric: str | None = None
+    normalised: bool | None = None
+    named: tuple[str, ...] = ()
+    id_type: str | None = None
+    exact: bool = True
 
 
 @runtime_checkable
@@ -98,17 +116,18 @@ def open(url: str | Path) -> Store:
 
 def names() -> list[str]:
     """Return the suffixes and schemes of all stores, built in and installed."""
-    return [*STORES, *sorted(e.name for e in entry_points(group="crossvec.stores") if e.name not in STORES)]
+    built_in = [*STORES, *DATABASES]
+    return [*built_in, *sorted(e.name for e in entry_points(group="crossvec.stores") if e.name not in built_in)]
 
 
 def _suffix(path: Path) -> str:
-    known = (suffix for suffix in names() if path.name.lower().endswith(suffix))
+    known = (name for name in names() if name.startswith(".") and path.name.lower().endswith(name))
     return max(known, key=len, default=path.suffix.lower())
 
 
 def _door(name: str, address: Address) -> Any:
-    if name in STORES:
-        module, attribute = STORES[name].split(":")
+    if known := STORES.get(name) or DATABASES.get(name):
+        module, attribute = known.split(":")
         return getattr(import_module(module), attribute)
     for entry in entry_points(group="crossvec.stores"):
         if entry.name == name:
@@ -117,6 +136,7 @@ def _door(name: str, address: Address) -> Any:
         raise StoreError(f"crossvec knows no store {name}://", nearest(name, names()))
     if not name:
         what = "is a folder" if Path(address.place).is_dir() else "has no suffix that tells its format"
-        raise StoreError(f"{address.place} {what}", f"name a file that ends in one of {', '.join(names())}")
+        suffixes = ", ".join(known for known in names() if known.startswith("."))
+        raise StoreError(f"{address.place} {what}", f"name a file that ends in one of {suffixes}")
     hint = "unpack it first" if name in (".gz", ".zip", ".zst", ".bz2", ".xz") else nearest(name, names())
     raise StoreError(f"crossvec cannot read or write {name} files, such as {address.place}", hint)

@@ -20,6 +20,21 @@ from crossvec.errors import StoreError
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 SLICE = re.compile(r"(\d*):(\d*)")
+SECRET = re.compile(
+    r"(api|access|auth|secret|private)[-_]?key|.*(token|password|passwd|pwd|secret|credentials?)", re.IGNORECASE
+)
+SECRETS: dict[str, str] = {
+    "chroma": "CHROMA_API_KEY",
+    "elasticsearch": "ELASTICSEARCH_API_KEY",
+    "milvus": "MILVUS_TOKEN",
+    "opensearch": "OPENSEARCH_PASSWORD",
+    "pgvector": "PGPASSWORD",
+    "pinecone": "PINECONE_API_KEY",
+    "qdrant": "QDRANT_API_KEY",
+    "redis": "REDIS_PASSWORD",
+    "weaviate": "WEAVIATE_API_KEY",
+}
+"""The environment variable that holds a database's secret, by scheme. An address that holds one itself is refused."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,8 @@ class Address:
         match = SCHEME.fullmatch(url)
         scheme, rest = (match[1].lower(), match[2]) if match else ("file", url)
         place, _, query = rest.partition("?")
+        if scheme != "file":
+            _refuse_secrets(scheme, place, query)
         if scheme == "file" and match:
             host, slash, path = place.partition("/")
             if host not in ("", "localhost"):
@@ -71,6 +88,26 @@ class Address:
             )
         return start, stop
 
+    def split(self) -> tuple[str, int | None, list[str]]:
+        """Return host, port and the path's parts, decoded: "host:6333/books" is ("host", 6333, ["books"]).
+
+        The host is empty for a place on this machine: one that begins with `/`, or with `.` when it is relative to the folder
+        one is in; its parts are then what comes between slashes. Raises StoreError for a port that is no number.
+        """
+        host, slash, path = self.place.partition("/")
+        if host.startswith("."):
+            host, path = "", self.place
+        parts = [unquote(part) for part in path.split("/") if part]
+        match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?", host)
+        if not match:
+            raise StoreError(f"{host} in {self.url} is no HOST or HOST:PORT", f"write {self.scheme}://localhost:1234/name")
+        return match[1].strip("[]"), int(match[2]) if match[2] else None, parts
+
+    def folder(self) -> tuple[Path, str]:
+        """Return path and name of a place on this machine: "/data/books" is (Path("/data"), "books")."""
+        path = Path(unquote(self.place))
+        return path.parent, path.name
+
     def only(self, known: Iterable[str]) -> None:
         """Raise StoreError, with the nearest right name, when an option is not one of `known`."""
         for name in self.options:
@@ -83,6 +120,24 @@ def nearest(word: str, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known)}"
+
+
+def with_option(url: str, option: str) -> str:
+    """Return an address with one more option: "a.npy?rows=0:9" with "keep=ids" is "a.npy?rows=0:9&keep=ids"."""
+    return f"{url}{'&' if '?' in url else '?'}{option}"
+
+
+def _refuse_secrets(scheme: str, place: str, query: str) -> None:
+    # The message repeats nothing of the address: it may go to a log.
+    named = [name for name, _ in parse_qsl(query, keep_blank_values=True) if SECRET.fullmatch(name)]
+    user, at, _ = place.partition("/")[0].rpartition("@")
+    if named or (at and ":" in user):
+        what = f"the option {named[0]}" if named else "a password"
+        variable = SECRETS.get(scheme)
+        hint = f"set {variable}" if variable else "set it in the environment, as the database's own client expects it"
+        raise StoreError(
+            f"a {scheme}:// address must not hold {what}: others can read command lines and logs", f"{hint}, and leave it out"
+        )
 
 
 def _slice(text: str, url: str) -> tuple[int, int | None]:

@@ -1,0 +1,104 @@
+"""connection — how a database is reached: its client imported when needed, opened once, errors told without secrets.
+
+In    Address                     the secret comes from the environment, never from the address
+Out   Connected.session()         a client that stays open while anyone uses it
+Uses  errors, stores.address
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, ClassVar
+
+from crossvec.errors import CrossvecError, MissingExtraError, StoreError
+from crossvec.stores.address import SECRETS, Address
+
+
+@dataclass(frozen=True)
+class Connected(ABC):
+    """A place that is reached through a client library."""
+
+    address: Address
+    format: ClassVar[str]
+    module: ClassVar[str]  # what the client library is imported as
+    extra: ClassVar[str]  # the extra of crossvec that installs it
+
+    @abstractmethod
+    def _connect(self) -> Any:
+        """Open the database and return its client."""
+
+    def _close(self, client: Any) -> None:
+        client.close()
+
+    def _shared(self) -> Hashable:
+        """Tell which stores use one client: those that open the same files, where a database locks them."""
+        return id(self)
+
+    def _explain(self, error: Exception) -> tuple[str, str] | None:
+        """Return message and hint for what the client raises for a user's mistake; None for anything else."""
+        return None
+
+    @contextmanager
+    def session(self) -> Iterator[Any]:
+        """Keep the database open over several calls, and close it after the last of those that share it."""
+        key = (type(self), self._shared())
+        with _lock:
+            if key not in _open:
+                with self._telling():
+                    _open[key] = [self._connect(), 0]
+            held = _open[key]
+            held[1] += 1
+        try:
+            yield held[0]
+        finally:
+            with _lock:
+                held[1] -= 1
+                if not held[1]:
+                    del _open[key]
+                    self._close(held[0])
+
+    def client_library(self, module: str = "") -> Any:
+        """Import the client; raises MissingExtraError with the install line when it is not installed."""
+        try:
+            return import_module(module or self.module)
+        except ModuleNotFoundError as error:
+            hint = f"pip install 'crossvec[{self.extra}]'"
+            raise MissingExtraError(f"{self.format} needs the package {error.name or self.module}", hint) from None
+
+    def tls(self) -> bool:
+        """Tell whether to encrypt: as the option `tls` says, and else when a secret would travel to another machine."""
+        asked = self.address.options.get("tls", "")
+        if asked not in ("", "yes", "no"):
+            raise StoreError(f"tls={asked} is not possible for {self.address.url}", "use tls=yes or tls=no")
+        here = self.address.split()[0] in ("localhost", "127.0.0.1", "::1")
+        return asked == "yes" if asked else self.secret() is not None and not here
+
+    def secret(self) -> str | None:
+        """Return the database's secret from its environment variable, None when it is not set."""
+        return os.environ.get(SECRETS.get(self.address.scheme, "")) or None
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Turn what the client raises for a user's mistake into a StoreError that says what to do, without the secret."""
+        try:
+            yield
+        except CrossvecError:
+            raise
+        except Exception as error:
+            told = self._explain(error)
+            if told is None and not isinstance(error, (ConnectionError, TimeoutError, PermissionError)):
+                raise
+            message, hint = told or (f"{self.address.url} cannot be reached: {error}", "is the database running there?")
+            secret = self.secret()
+            # Not chained: the client's own error may hold the request, and the request the secret.
+            raise StoreError(message.replace(secret, "…") if secret else message, hint) from None
+
+
+_open: dict[tuple[type[Connected], Hashable], list[Any]] = {}  # client and number of users, by who shares it
+_lock = threading.RLock()

@@ -1,0 +1,160 @@
+"""qdrant — Qdrant collections: a server, Qdrant Cloud, or the client's local mode, which keeps collections in a folder.
+
+In    qdrant://host:6333/books?column=title&tls=yes     QDRANT_API_KEY holds the key, when the server wants one
+      qdrant:///folder/books                            local mode: for small collections; every written point is synced to disk
+Out   Space                                             ids and payload are kept as they are; pages in the order of point ids
+Uses  stores.collection; qdrant-client
+
+Qdrant takes ids that are whole numbers from 0 to 2**64 - 1 or UUIDs; any other is kept in the payload and restored on reading.
+Under cosine Qdrant scales rows to unit length: crossvec keeps the length of each row in the payload, to restore it.
+Collections of named vectors are read and written by `column`; writing keeps a point's other vectors. Not read: sparse vectors,
+and multivectors (many rows a point), which are refused. Left behind: index settings, quantisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from crossvec.errors import StoreError
+from crossvec.stores import Description
+from crossvec.stores.collection import Collection, chosen
+from crossvec.stores.rows import Key, Layout, Page, uuid_of
+
+METRICS = {"Cosine": "cosine", "Dot": "dot", "Euclid": "euclidean"}
+DISTANCES = {metric: distance for distance, metric in METRICS.items()}
+LARGEST = 2**64
+SAMPLED = 16  # rows whose payload is looked at to name its columns: Qdrant keeps no list of them
+
+
+class QdrantCollection(Collection):
+    """A Qdrant collection."""
+
+    format = "qdrant"
+    module = "qdrant_client"
+    extra = "qdrant"
+    options = frozenset({"tls"})
+    page_rows = 2048
+    put_rows = 1024
+
+    @property
+    def local(self) -> bool:
+        """Whether the collection lies in a folder on this machine."""
+        return not self.address.split()[0]
+
+    def _connect(self) -> Any:
+        client = self.client_library().QdrantClient
+        host, port, parts = self.address.split()
+        if not self.local:
+            prefix = "/".join(parts[:-1]) or None
+            secret = self.secret()
+            return client(
+                host=host, port=port or 6333, prefix=prefix, https=self.tls(), api_key=secret, check_compatibility=False
+            )
+        return client(path=str(self.address.folder()[0]))
+
+    def _shared(self) -> Hashable:
+        return str(self.address.folder()[0].absolute()) if self.local else id(self)
+
+    def _names(self, client: Any) -> list[str]:
+        return sorted(it.name for it in client.get_collections().collections)
+
+    def _look(self, client: Any) -> Layout | None:
+        if not client.collection_exists(self.name):
+            return None
+        vectors = client.get_collection(self.name).config.params.vectors
+        named = sorted(vectors) if isinstance(vectors, dict) else []
+        vector = chosen(named, self) if isinstance(vectors, dict) or self.column else ""
+        told = vectors[vector] if isinstance(vectors, dict) else vectors
+        if told is None:
+            raise StoreError(f"{self.address.url} holds no dense vectors", "name another collection")
+        if told.multivector_config:
+            hint = "choose a vector with one row a point: ?column=NAME"
+            raise StoreError(f"{self.address.url} holds many vectors a point, as late interaction needs", hint)
+        distance = getattr(told.distance, "value", str(told.distance))
+        return Layout(
+            self._count(client),
+            told.size,
+            METRICS.get(distance, distance.lower()),
+            distance == "Cosine",
+            getattr(told.datatype, "value", None) or "float32",
+            payload=payload_names(client.scroll(self.name, limit=SAMPLED, with_payload=True)[0]),
+            named=tuple(named),
+            vector=vector,
+        )
+
+    def _page(self, client: Any, layout: Layout, after: Any, limit: int, vectors: bool) -> Page:
+        if after == "":
+            return Page([], [], [], "")
+        wanted = [layout.vector] if layout.vector else True
+        points, following = client.scroll(
+            self.name, limit=limit, offset=after, with_payload=vectors, with_vectors=wanted if vectors else False
+        )
+        return page(points, following, layout)
+
+    def _count(self, client: Any) -> int:
+        return int(client.count(self.name, exact=True).count)
+
+    def _create(self, client: Any, like: Description) -> None:
+        models = self.client_library("qdrant_client.models")
+        params = models.VectorParams(size=like.dim, distance=models.Distance(DISTANCES[str(like.metric)]))
+        client.create_collection(self.name, vectors_config={self.column: params} if self.column else params)
+
+    def _put(
+        self, client: Any, layout: Layout, keys: list[Key], vectors: Float32[np.ndarray, "k d"], rows: list[dict[str, Any]]
+    ) -> None:
+        models = self.client_library("qdrant_client.models")
+        values: Any = vectors.tolist()
+        if layout.vector:
+            others: dict[Key, dict[str, Any]] = {key: {} for key in keys}
+            if len(layout.named) > 1:  # an upsert replaces whole points
+                held = client.retrieve(self.name, keys, with_payload=False, with_vectors=True)
+                others |= {point.id: dict(point.vector or {}) for point in held}
+            points = [
+                models.PointStruct(id=key, vector={**others[key], layout.vector: value}, payload=row)
+                for key, value, row in zip(keys, values, rows, strict=True)
+            ]
+            client.upsert(self.name, points, wait=True)
+        else:
+            client.upsert(self.name, models.Batch(ids=keys, vectors=values, payloads=rows), wait=True)
+
+    def _drop(self, client: Any) -> None:
+        client.delete_collection(self.name)
+
+    def _key(self, value: int | str, layout: Layout) -> Key:
+        return point_id(value)
+
+    def _explain(self, error: Exception) -> tuple[str, str] | None:
+        kind = type(error).__name__
+        if kind == "ResponseHandlingException":
+            return f"{self.address.url} cannot be reached: {error}", "is Qdrant running there? without a port, 6333 is meant"
+        if kind == "UnexpectedResponse":
+            status = getattr(error, "status_code", None)
+            if status in (401, 403):
+                return f"{self.address.url} asks for a key that allows this", "set QDRANT_API_KEY"
+            return f"Qdrant refuses {self.address.url}: {error}", "the answer above says why"
+        if self.local and kind in ("RuntimeError", "AlreadyLocked"):
+            folder: Path = self.address.folder()[0]
+            return f"{folder} cannot be opened: {error}", "end the other program that has it open"
+        return None
+
+
+def point_id(value: int | str) -> int | str:
+    """Return the point id for an id: itself when Qdrant takes it, a UUID made from it otherwise."""
+    return value if isinstance(value, int) and 0 <= value < LARGEST else uuid_of(value)
+
+
+def payload_names(points: list[Any]) -> tuple[str, ...]:
+    """Return the payload's keys in some points."""
+    return tuple(dict.fromkeys(key for point in points for key in point.payload or {}))
+
+
+def page(points: list[Any], following: Any, layout: Layout) -> Page:
+    """Return what a scroll gave as a Page; an empty text as `after` means that nothing follows."""
+    vectors = [it.vector.get(layout.vector) if layout.vector and it.vector else it.vector for it in points]
+    after = "" if following is None else following if isinstance(following, int) else str(following)
+    return Page([it.id for it in points], vectors, [it.payload or {} for it in points], after)
