@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -93,7 +94,12 @@ class Residual:
         return cls(*(tensors[name] for name in ("weight", "bias", "into", "into_bias", "out")))
 
 
-KINDS: dict[str, type[Map]] = {kind.kind: kind for kind in (Linear, Residual)}
+KINDS: dict[str, str] = {
+    "linear": "crossvec.aligners.maps:Linear",
+    "residual": "crossvec.aligners.maps:Residual",
+    "vec2vec": "crossvec.aligners.vec2vec.neural:Neural",
+}
+"""Maps by kind, imported when one is rebuilt."""
 
 
 def rebuild(kind: str, tensors: Mapping[str, Tensor]) -> Map:
@@ -103,7 +109,9 @@ def rebuild(kind: str, tensors: Mapping[str, Tensor]) -> Map:
     """
     if kind not in KINDS:
         raise TranslatorError(f"unknown kind of map {kind!r}", f"this version reads {', '.join(KINDS)}: upgrade crossvec")
+    module, name = KINDS[kind].split(":")
+    made: type[Map] = getattr(import_module(module), name)
     try:
-        return KINDS[kind].rebuild(tensors)
+        return made.rebuild(tensors)
     except KeyError as missing:
         raise TranslatorError(f"the translator lacks the tensor {missing}", "save it again, or fit anew") from None

@@ -22,7 +22,7 @@ from crossvec.errors import SettingError
 class Discriminator(nn.Module):
     """Linear; `depth` - 2 times SiLU, Linear, layer norm; SiLU, Linear to one logit. No dropout, as published."""
 
-    def __init__(self, dim: int, width: int, depth: int, generator: Generator) -> None:
+    def __init__(self, dim: int, width: int, depth: int, generator: Generator | None) -> None:
         super().__init__()
         if depth < 2 or width < 1:
             raise SettingError(
@@ -52,7 +52,7 @@ class Discriminators(nn.Module):
         self,
         dims: Mapping[str, int],
         latent_width: int,
-        generator: Generator,
+        generator: Generator | None,
         *,
         latent_discriminators: Literal[1, 2] = 1,
         width: int = 1024,
@@ -70,7 +70,7 @@ class Discriminators(nn.Module):
         for name, dim in dims.items():
             self.add_space(name, dim, generator)
 
-    def add_space(self, name: str, dim: int, generator: Generator) -> None:
+    def add_space(self, name: str, dim: int, generator: Generator | None) -> None:
         """Give one more space its discriminators; what there is stays as it is."""
         if name in self.dims:
             raise SettingError(f"the space {name!r} has a discriminator already", "give the new space another name")
@@ -82,6 +82,8 @@ class Discriminators(nn.Module):
 
     def rows(self, space: str) -> Discriminator:
         """Return the discriminator that knows a space's own rows from translations into it."""
+        if space not in self.dims:
+            raise SettingError(f"there is no discriminator for {space!r}", f"there are some for {', '.join(self.dims)}")
         return _taken(self.of_rows, list(self.dims).index(space))
 
     def latents(self) -> dict[str, Discriminator]:

@@ -91,9 +91,9 @@ def generator_adversarial(real: Float[Tensor, " k"] | None, fake: Float[Tensor, 
 
 
 def told_apart(real: Float[Tensor, " k"], fake: Float[Tensor, " m"], kind: GAN) -> Float[Tensor, ""]:
-    """Return how often a discriminator ranks a real row and a fake one rightly: .5 is fooled, 1 is never wrong."""
-    higher = (_paired(real, fake) > fake).float().mean()
-    return higher if kind == "standard" else 1 - higher
+    """Return how often a discriminator ranks a real row and a fake one rightly: .5 is fooled, 1 never wrong."""
+    above = (_paired(real, fake) - fake).sign().mean()
+    return (1 + above) / 2 if kind == "standard" else (1 - above) / 2
 
 
 def gradient_penalty(rows: Float[Tensor, "k d"], logits: Float[Tensor, " m"]) -> Float[Tensor, ""]:

@@ -59,7 +59,7 @@ class ResidualMLP(nn.Module):
     trainable matrix takes the place of padding and cutting; it starts as what it replaces.
 
     Weights are drawn with Kaiming's normal for ReLU, biases are 0, batch norm starts at N(1, .02) and N(0, .02), layer norm at
-    1 and 0. Without a `generator` nothing is drawn: for weights that are loaded.
+    1 and 0. Without a `generator` nothing is drawn, for weights that are assigned later.
     """
 
     def __init__(
@@ -105,10 +105,11 @@ class Network(nn.Module):
     """Adapters for each space of `dims` (its dimension by its name) around one backbone T.
 
     Every pair of spaces, in both directions, is translated through the one latent. Adapters are kept by position, so that a
-    space may have any name. Raises SettingError for an unknown space, and for one added twice.
+    space may have any name. Without a `generator` it has no numbers yet: build it under `torch.device("meta")` and assign a
+    state. Raises SettingError for an unknown space, and for one added twice.
     """
 
-    def __init__(self, dims: Mapping[str, int], shape: Shape, generator: Generator) -> None:
+    def __init__(self, dims: Mapping[str, int], shape: Shape, generator: Generator | None) -> None:
         super().__init__()
         self.shape = shape
         self.dims: dict[str, int] = {}
@@ -117,7 +118,7 @@ class Network(nn.Module):
         for name, dim in dims.items():
             self.add_space(name, dim, generator)
 
-    def add_space(self, name: str, dim: int, generator: Generator) -> None:
+    def add_space(self, name: str, dim: int, generator: Generator | None) -> None:
         """Give one more space its adapters; what there is stays as it is, and on its device."""
         if name in self.dims:
             raise SettingError(f"the network has a space {name!r} already", "give the new space another name")
@@ -127,8 +128,8 @@ class Network(nn.Module):
         where = next(self.backbone.parameters())
         into = ResidualMLP(dim, shape.width, shape.adapter_depth, shape, generator, "first" if linear else None)
         out = ResidualMLP(shape.width, dim, shape.adapter_depth, shape, generator, "last" if linear else None)
-        self.inputs.append(into.to(where))
-        self.outputs.append(out.to(where))
+        self.inputs.append(into.to(where.device).train(self.training))
+        self.outputs.append(out.to(where.device).train(self.training))
         self.dims[name] = dim
 
     def adapters(self, space: str) -> tuple[ResidualMLP, ResidualMLP]:
@@ -198,11 +199,11 @@ def widened(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def kaiming(into: int, out: int, generator: Generator | None) -> nn.Linear:
-    """Return a linear layer with weights of variance 2 / `into` and biases of 0; without a generator they are left unset."""
+    """Return a linear layer with weights of variance 2 / `into` and biases of 0; without a generator it has no numbers yet."""
     with torch.device("meta"):  # torch's own start would draw from the global generator
         layer = nn.Linear(into, out)
-    layer = layer.to_empty(device="cpu")
     if generator is not None:
+        layer = layer.to_empty(device=generator.device)
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
         nn.init.zeros_(layer.bias)
     return layer

@@ -131,14 +131,12 @@ def generator_loss(
     passes = passes or forward(network, _checked(batches))
     parts: dict[str, Tensor] = {}
     if objective.rec:
-        pairwise = [losses.reconstruction(x, passes.reconstructions[a], objective.distance) for a, x in batches.items()]
-        parts["rec"] = _mean(pairwise)
-    if objective.vsp:
-        mapped = (
-            {d: passes.translations[d] for d in passes.translations}
-            if objective.vsp_form == "paper"
-            else {(a, a): rows for a, rows in passes.reconstructions.items()}
+        parts["rec"] = _mean(
+            [losses.reconstruction(x, passes.reconstructions[a], objective.distance) for a, x in batches.items()]
         )
+    if objective.vsp:
+        rebuilt = {(a, a): rows for a, rows in passes.reconstructions.items()}
+        mapped = passes.translations if objective.vsp_form == "paper" else rebuilt
         parts["vsp"] = _preserved(batches, mapped, objective)
     if objective.cycle or objective.cycle_vsp:
         returned = cycles(network, passes.translations, detach=objective.detach_cycle)
@@ -148,10 +146,10 @@ def generator_loss(
             )
         if objective.cycle_vsp:
             parts["cycle_vsp"] = _preserved(batches, returned, objective)
-    for name, contests, share in _contests(discriminators, batches, passes, objective):
-        if getattr(objective, name):
-            fooled = [_generator_side(critic, real, fake, objective.gan) for critic, real, fake in contests]
-            parts[name] = share * _mean(fooled)
+    for name, contests in _contests(discriminators, batches, passes, objective).items():
+        fooled = [_generator_side(critic, real, fake, objective.gan) for critic, real, fake in contests]
+        both_ways = 2 if name == "adversarial" else objective.latent_discriminators
+        parts[name] = both_ways * _mean(fooled)
     if objective.supervised and pairs:
         parts["supervised"] = _supervised(network, pairs, objective.contrast)
     if objective.pseudo and pseudo:
@@ -182,9 +180,7 @@ def discriminator_loss(
     terms: list[Tensor] = []
     parts: dict[str, Tensor] = {}
     penalties: dict[str, list[Tensor]] = {"r1": [], "r2": []}
-    for name, contests, _ in _contests(discriminators, batches, passes, objective):
-        if not getattr(objective, name):
-            continue
+    for name, contests in _contests(discriminators, batches, passes, objective).items():
         found, right = [], []
         for critic, real, fake in contests:
             sizes = [len(real), len(fake)]
@@ -214,19 +210,23 @@ Contest = tuple[Discriminator, Tensor, Tensor]
 
 def _contests(
     discriminators: Discriminators, batches: Mapping[str, Tensor], passes: Passes, objective: Objective
-) -> list[tuple[str, list[Contest], int]]:
-    """Return the contests over rows and over latents, and how often their mean counts: once for each direction of a pair."""
-    fakes = _by_target(passes.translations)
-    over_rows = [(discriminators.rows(space), batches[space], fake) for space, fake in fakes.items()]
-    over_latents = []
-    for space, critic in discriminators.latents().items():
-        others = [latent for other, latent in passes.latents.items() if other != space]
-        if space in passes.latents:
-            over_latents.append((critic, passes.latents[space].detach(), torch.cat(others)))
-    if objective.latent and not over_latents:
-        first = next(iter(discriminators.latents()))
-        raise SettingError(f"the latent discriminator needs rows of {first!r}", "give a batch of that space too")
-    return [("adversarial", over_rows, 2), ("latent", over_latents, discriminators.latent_discriminators)]
+) -> dict[str, list[Contest]]:
+    """Return, for each adversarial term that has a weight, what its discriminators are to tell apart."""
+    contests: dict[str, list[Contest]] = {}
+    if objective.adversarial:
+        fakes = _by_target(passes.translations)
+        contests["adversarial"] = [(discriminators.rows(space), batches[space], fake) for space, fake in fakes.items()]
+    if objective.latent:
+        critics = {space: critic for space, critic in discriminators.latents().items() if space in passes.latents}
+        if not critics:
+            raise SettingError(
+                f"the latent discriminator needs rows of {next(iter(discriminators.dims))!r}", "give a batch of that space too"
+            )
+        contests["latent"] = [
+            (critic, passes.latents[space].detach(), torch.cat([z for other, z in passes.latents.items() if other != space]))
+            for space, critic in critics.items()
+        ]
+    return contests
 
 
 def _generator_side(critic: Discriminator, real: Tensor, fake: Tensor, gan: GAN) -> Tensor:
