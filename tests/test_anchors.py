@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crossvec.aligners import anchors
-from crossvec.aligners.anchors import Anchors, kmeans, match, nearest_mean
+from crossvec.aligners.anchors import Anchors, lloyd, match, nearest_mean
 from crossvec.errors import SettingError
 from crossvec.geometry import unit
 
@@ -93,7 +93,7 @@ def test_a_shuffled_copy_is_put_in_order() -> None:
 def test_k_means_finds_clusters_that_are_far_apart() -> None:
     centres = 20 * torch.randn(8, 6, generator=seeded(0))
     rows = centres.repeat(50, 1) + 0.1 * torch.randn(400, 6, generator=seeded(1))
-    found = kmeans(rows, 8, seeded(2))
+    found = lloyd(rows, 8, seeded(2))
     assert torch.cdist(centres, found).min(dim=1).values.max() < 0.2
 
 
@@ -105,7 +105,7 @@ def test_k_means_is_as_tight_as_scikit_learns(k: int) -> None:
     def spread(centres: Tensor) -> float:
         return float(torch.cdist(rows, centres).min(dim=1).values.square().sum())
 
-    ours = [spread(kmeans(rows, k, seeded(seed))) for seed in range(5)]
+    ours = [spread(lloyd(rows, k, seeded(seed))) for seed in range(5)]
     theirs = [spread(torch.from_numpy(cluster.KMeans(k, random_state=s).fit(rows.numpy()).cluster_centers_)) for s in range(5)]
     assert sum(ours) < 1.03 * sum(theirs)
 
@@ -113,18 +113,18 @@ def test_k_means_is_as_tight_as_scikit_learns(k: int) -> None:
 def test_k_means_keeps_the_order_of_the_centroids_it_starts_from() -> None:
     centres = 20 * torch.randn(8, 6, generator=seeded(0))
     rows = centres.repeat(50, 1) + 0.1 * torch.randn(400, 6, generator=seeded(1))
-    found = kmeans(rows, 8, seeded(2), start=centres + 0.5)
+    found = lloyd(rows, 8, seeded(2), start=centres + 0.5)
     assert torch.cdist(centres, found).argmin(dim=1).tolist() == list(range(8))
 
 
 def test_an_empty_cluster_moves_to_where_it_is_needed() -> None:
     rows = torch.cat([torch.ones(20, 2) * 10, torch.ones(20, 2) * 20]) + 0.01 * torch.randn(40, 2, generator=seeded(0))
-    found = kmeans(rows, 2, seeded(0), start=torch.tensor([[10.0, 10.0], [-99.0, -99.0]]))
+    found = lloyd(rows, 2, seeded(0), start=torch.tensor([[10.0, 10.0], [-99.0, -99.0]]))
     assert torch.cdist(rows, found).min(dim=1).values.max() < 1
 
 
 def test_more_clusters_than_different_rows_are_no_trouble() -> None:
-    found = kmeans(torch.eye(3).repeat(10, 1), 8, seeded(0))
+    found = lloyd(torch.eye(3).repeat(10, 1), 8, seeded(0))
     assert found.isfinite().all()
     assert torch.cdist(torch.eye(3), found).min(dim=1).values.max() < 1e-3
 

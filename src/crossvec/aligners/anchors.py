@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import cosine_similarity, embedding_bag
 
 from crossvec.aligners import Alignment, Effort, Step, silent
+from crossvec.aligners.limits import Range, check
 from crossvec.aligners.maps import Linear
 from crossvec.errors import SettingError
 from crossvec.geometry import TINY, procrustes, unit
@@ -68,11 +69,7 @@ class Anchors:
     correction_clusters: int = 500
 
     def __post_init__(self) -> None:
-        for key in ("runs", "rows", "clusters", "restarts", "neighbours", "iterations", "sample", "correction_clusters"):
-            if getattr(self, key) < 1:
-                raise SettingError(f"{key} cannot be {getattr(self, key)}", f"use at least 1, for example -s {key}=10")
-        if not 0 < self.momentum <= 1:
-            raise SettingError(f"momentum cannot be {self.momentum}", "use a number above 0 and up to 1, for example 0.5")
+        check(self, momentum=Range(0.0, 1.0, above=True))
 
     def fit(
         self,
@@ -116,8 +113,8 @@ class Anchors:
         runs = max(1, round(self.runs * SCALE[self.effort][0]))
         for run in range(runs):
             progress(f"matching cluster centres, run {run + 1} of {runs}", run / runs)
-            cx = kmeans(_draw(x, self.rows, generator), self.clusters, generator)
-            cy = kmeans(_draw(y, self.rows, generator), self.clusters, generator)
+            cx = lloyd(_draw(x, self.rows, generator), self.clusters, generator)
+            cy = lloyd(_draw(y, self.rows, generator), self.clusters, generator)
             kx, ky = _gram(cx), _gram(cy)
             permutation, objective = match(kx, ky, self.restarts, generator)
             a.append(cx)
@@ -156,9 +153,9 @@ class Anchors:
 
     def _correct(self, x: Tensor, y: Tensor, weight: Tensor, generator: Generator) -> tuple[Tensor, float]:
         """Step 4, "Refine-2": the map, and the mean cosine of mapped centres to the centres grown from them."""
-        cx = kmeans(x, self.correction_clusters, generator)
+        cx = lloyd(x, self.correction_clusters, generator)
         mapped = cx @ weight
-        cy = kmeans(y, self.correction_clusters, generator, start=mapped)
+        cy = lloyd(y, self.correction_clusters, generator, start=mapped)
         consistency = float(cosine_similarity(mapped, cy).mean())
         return torch.lerp(weight, procrustes(cx, cy), self.momentum), consistency
 
@@ -175,14 +172,16 @@ def nearest_mean(
     return torch.cat(means), total / len(queries)
 
 
-def kmeans(
+def lloyd(
     x: Float[Tensor, "n d"], k: int, generator: Generator, *, start: Float[Tensor, "k d"] | None = None, steps: int = 300
 ) -> Float[Tensor, "k d"]:
-    """Return k centroids: greedy k-means++ (Arthur and Vassilvitskii 2007) or `start`, then Lloyd's steps.
+    """Return k centroids of Euclidean k-means: greedy k-means++ (Arthur and Vassilvitskii 2007) or `start`, then Lloyd's steps.
 
     Stops as scikit-learn's KMeans does, by default, when the centroids move less than 1e-4 of the mean variance; an empty
     cluster restarts at the row farthest from its centroid. Same inertia as scikit-learn within 1 %, no dependency, any device.
     """
+    # Apart from `geometry.kmeans`, which is spherical: the published method compares centroids of their own length, and unit
+    # centres would change the Gram matrices that `match` is given.
     centroids = _spread(x, k, generator) if start is None else start
     enough = 1e-4 * float(x.var(dim=0, correction=0).mean())
     for _ in range(steps):

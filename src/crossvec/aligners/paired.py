@@ -12,6 +12,7 @@ net has nearly that cosine, and from a few hundred pairs on finds more partners 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,6 +23,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from crossvec.aligners import Alignment, Step, silent
+from crossvec.aligners.limits import Range, check
 from crossvec.aligners.maps import Linear, Map, Residual
 from crossvec.errors import SettingError
 from crossvec.geometry import unit
@@ -58,6 +60,9 @@ class PairedProcrustes:
 
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        check(self)
+
     def fit(
         self,
         x: Float[Tensor, "n dx"],
@@ -79,7 +84,35 @@ class PairedProcrustes:
 
 
 @dataclass(frozen=True)
-class PairedRidge:
+class Regression(ABC):
+    """What regressions on the pairs do alike: one map is learned for each direction, for itself."""
+
+    name: ClassVar[str]
+    needs_pairs: ClassVar[bool] = True
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def fit(
+        self,
+        x: Float[Tensor, "n dx"],
+        y: Float[Tensor, "m dy"],
+        *,
+        pairs: Int[Tensor, "p 2"] | None = None,
+        progress: Step = silent,
+    ) -> Alignment:
+        """Learn a map for each direction. Raises SettingError without usable pairs."""
+        return _both_ways(self._learn, *_known(x, y, pairs, self.name), self.seed, progress)
+
+    @abstractmethod
+    def _learn(self, x: Tensor, y: Tensor, generator: Generator, progress: Step) -> tuple[Map, dict[str, float]]:
+        """Return the map of paired rows x to y, and how it was chosen."""
+
+
+@dataclass(frozen=True)
+class PairedRidge(Regression):
     """Ridge regression on the pairs, penalty and intercept chosen by exact leave-one-out error on a grid (Allen 1974, PRESS).
 
     The pairs' own means differ from the spaces' when they come from one corner of them; an intercept then helps, and with few
@@ -91,27 +124,13 @@ class PairedRidge:
     """
 
     name: ClassVar[str] = "ridge"
-    needs_pairs: ClassVar[bool] = True
-
-    seed: int = 0
-
-    def fit(
-        self,
-        x: Float[Tensor, "n dx"],
-        y: Float[Tensor, "m dy"],
-        *,
-        pairs: Int[Tensor, "p 2"] | None = None,
-        progress: Step = silent,
-    ) -> Alignment:
-        """Learn a map for each direction. Raises SettingError without usable pairs."""
-        return _both_ways(self._learn, *_known(x, y, pairs, self.name), self.seed, progress)
 
     def _learn(self, x: Tensor, y: Tensor, generator: Generator, progress: Step) -> tuple[Map, dict[str, float]]:
         return ridge(x, y, generator)
 
 
 @dataclass(frozen=True)
-class PairedLowRank:
+class PairedLowRank(Regression):
     """Reduced-rank regression (Izenman 1975): ridge, then its fitted values confined to their strongest principal axes.
 
     The rank is chosen among powers of two up to full on a fifth of the pairs (4,096 at most): the lowest squared error, where a
@@ -122,20 +141,6 @@ class PairedLowRank:
     """
 
     name: ClassVar[str] = "low-rank"
-    needs_pairs: ClassVar[bool] = True
-
-    seed: int = 0
-
-    def fit(
-        self,
-        x: Float[Tensor, "n dx"],
-        y: Float[Tensor, "m dy"],
-        *,
-        pairs: Int[Tensor, "p 2"] | None = None,
-        progress: Step = silent,
-    ) -> Alignment:
-        """Learn a map for each direction. Raises SettingError without usable pairs."""
-        return _both_ways(self._learn, *_known(x, y, pairs, self.name), self.seed, progress)
 
     def _learn(self, x: Tensor, y: Tensor, generator: Generator, progress: Step) -> tuple[Map, dict[str, float]]:
         rank = _rank(x, y, generator) if len(x) >= ENOUGH else min(x.shape[1], y.shape[1])
@@ -145,7 +150,7 @@ class PairedLowRank:
 
 
 @dataclass(frozen=True)
-class PairedMLP:
+class PairedMLP(Regression):
     """A hidden layer of `hidden` units beside the ridge map, zero at the start, trained with Adam.
 
     The loss is minus the mean cosine plus `contrast` times the cross-entropy of finding each row's partner in its batch at
@@ -160,9 +165,7 @@ class PairedMLP:
     """
 
     name: ClassVar[str] = "mlp"
-    needs_pairs: ClassVar[bool] = True
 
-    seed: int = 0
     hidden: int = 512
     contrast: float = 0.3
     epochs: int = 30
@@ -171,22 +174,7 @@ class PairedMLP:
     rate: float = 3e-5
 
     def __post_init__(self) -> None:
-        for key in ("hidden", "epochs", "patience", "batch"):
-            if getattr(self, key) < 1:
-                raise SettingError(f"{key} cannot be {getattr(self, key)}", f"use at least 1, for example -s {key}=10")
-        if self.rate <= 0 or self.contrast < 0:
-            raise SettingError("rate must be above 0 and contrast not below it", "for example -s rate=3e-5 -s contrast=0.3")
-
-    def fit(
-        self,
-        x: Float[Tensor, "n dx"],
-        y: Float[Tensor, "m dy"],
-        *,
-        pairs: Int[Tensor, "p 2"] | None = None,
-        progress: Step = silent,
-    ) -> Alignment:
-        """Learn a map for each direction. Raises SettingError without usable pairs."""
-        return _both_ways(self._learn, *_known(x, y, pairs, self.name), self.seed, progress)
+        check(self, contrast=Range(0.0, such=0.3), rate=Range(0.0, above=True, such=3e-5))
 
     def _learn(self, x: Tensor, y: Tensor, generator: Generator, progress: Step) -> tuple[Map, dict[str, float]]:
         # Unit rows against standard normal weights: hidden units start at unit scale, whatever dx is.

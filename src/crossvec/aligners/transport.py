@@ -16,6 +16,7 @@ the mean part by which rows get more or less than their share (0 when converged)
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import ModuleType
 from typing import ClassVar
@@ -28,36 +29,24 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from crossvec.aligners import Alignment, Step, silent
+from crossvec.aligners.limits import Range, check
 from crossvec.aligners.maps import Linear
-from crossvec.errors import MissingExtraError, SettingError
+from crossvec.errors import MissingExtraError
 from crossvec.geometry import polar
+
+FEWEST = 2
 
 
 @dataclass(frozen=True)
-class Gromov:
-    """Gromov-Wasserstein: couple rows whose cosine distances to all other rows look alike (Alvarez-Melis and Jaakkola 2018).
+class Coupling(ABC):
+    """What the aligners here do alike: couple two samples, and fit the rotation that carries rows to their barycentres."""
 
-    Minimises sum |D_x[i, j] - D_y[k, l]|^2 T[i, k] T[j, l] with each distance matrix divided by its mean, from the uniform
-    coupling. `entropy` 0 is the plain problem (conditional gradient), above 0 the entropic one (projected gradient; vec2vec's
-    paper uses 0.005). `rows` a side: time grows with its cube.
-
-    Evidence: `distance`, the objective reached.
-    """
-
-    name: ClassVar[str] = "gromov"
+    name: ClassVar[str]
     needs_pairs: ClassVar[bool] = False
 
     seed: int = 0
-    rows: int = 1_000
-    entropy: float = 0.0
+    rows: int = 2_000
     iterations: int = 1_000
-
-    def __post_init__(self) -> None:
-        _check(self.rows, self.iterations)
-        if self.entropy < 0:
-            raise SettingError(
-                f"entropy cannot be {self.entropy}", "use 0 for the plain problem, or a small number such as 0.005"
-            )
 
     def fit(
         self,
@@ -70,10 +59,48 @@ class Gromov:
         """Learn a map without pairs; `pairs` are not used. Raises MissingExtraError without POT."""
         ot = _pot()
         a, b = _sample(x, y, self.rows, self.seed)
+        progress("transporting", 0.05)
+        coupling, distance = self._couple(ot, a, b)
+        progress("fitting the coupling", 0.95)
+        centres = torch.from_numpy(coupling).to(b) @ b
+        weight = polar(a.T @ centres)
+        shares = sum(np.abs(coupling.sum(axis) * n - 1).mean() for axis, n in ((1, len(a)), (0, len(b))))
+        evidence = {
+            "distance": distance,
+            "matched_cosine": float(cosine_similarity(a @ weight, centres).mean()),
+            "marginal_error": float(shares),
+        }
+        progress("aligned", 1.0)
+        return Alignment(Linear.of(weight), Linear.of(weight.T.contiguous()), evidence)
+
+    @abstractmethod
+    def _couple(self, ot: ModuleType, a: Tensor, b: Tensor) -> tuple[ndarray, float]:
+        """Return the coupling of two samples (rows of a, rows of b), and its cost."""
+
+
+@dataclass(frozen=True)
+class Gromov(Coupling):
+    """Gromov-Wasserstein: couple rows whose cosine distances to all other rows look alike (Alvarez-Melis and Jaakkola 2018).
+
+    Minimises sum |D_x[i, j] - D_y[k, l]|^2 T[i, k] T[j, l] with each distance matrix divided by its mean, from the uniform
+    coupling. `entropy` 0 is the plain problem (conditional gradient), above 0 the entropic one (projected gradient; vec2vec's
+    paper uses 0.005). `rows` a side: time grows with its cube.
+
+    Evidence: `distance`, the objective reached.
+    """
+
+    name: ClassVar[str] = "gromov"
+
+    rows: int = 1_000
+    entropy: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(self, {"rows": FEWEST}, entropy=Range(0.0, such=0.005))
+
+    def _couple(self, ot: ModuleType, a: Tensor, b: Tensor) -> tuple[ndarray, float]:
         dx, dy = _distances(a, a), _distances(b, b)
         dx, dy = dx / dx.mean(), dy / dy.mean()
         p, q = _uniform(a), _uniform(b)
-        progress("transporting by inner distances", 0.05)
         if self.entropy:
             coupling, log = ot.gromov.entropic_gromov_wasserstein(
                 dx,
@@ -91,11 +118,11 @@ class Gromov:
             coupling, log = ot.gromov.gromov_wasserstein(
                 dx, dy, p, q, "square_loss", symmetric=True, max_iter=self.iterations, log=True
             )
-        return _alignment(a, b, coupling, {"distance": float(log["gw_dist"])}, progress)
+        return coupling, float(log["gw_dist"])
 
 
 @dataclass(frozen=True)
-class Sinkhorn:
+class Sinkhorn(Coupling):
     """Entropic optimal transport on cosine distance in shared coordinates (Cuturi 2013); the shorter rows are zero-padded.
 
     On unit rows the squared Euclidean distance is twice the cosine distance, so there is one cost, not two. `entropy` 0.05 is
@@ -105,72 +132,39 @@ class Sinkhorn:
     """
 
     name: ClassVar[str] = "sinkhorn"
-    needs_pairs: ClassVar[bool] = False
 
-    seed: int = 0
-    rows: int = 2_000
     entropy: float = 0.05
-    iterations: int = 1_000
 
     def __post_init__(self) -> None:
-        _check(self.rows, self.iterations)
-        if self.entropy <= 0:
-            raise SettingError(
-                f"entropy cannot be {self.entropy}", "use a number above 0 such as 0.05, or the aligner emd for none"
-            )
+        check(self, {"rows": FEWEST}, entropy=Range(0.0, above=True, such=0.05))
 
-    def fit(
-        self,
-        x: Float[Tensor, "n dx"],
-        y: Float[Tensor, "m dy"],
-        *,
-        pairs: Int[Tensor, "p 2"] | None = None,
-        progress: Step = silent,
-    ) -> Alignment:
-        """Learn a map without pairs; `pairs` are not used. Raises MissingExtraError without POT."""
-        ot = _pot()
-        a, b = _sample(x, y, self.rows, self.seed)
+    def _couple(self, ot: ModuleType, a: Tensor, b: Tensor) -> tuple[ndarray, float]:
         cost = _distances(a, b)
-        progress("transporting by distance", 0.05)
         # A small entropy underflows exp(-cost / entropy); the log domain does not, and is slower.
         method = "sinkhorn" if cost.max() / self.entropy < 500 else "sinkhorn_log"
         coupling = ot.sinkhorn(
             _uniform(a), _uniform(b), cost, self.entropy, method=method, numItermax=self.iterations, warn=False
         )
-        return _alignment(a, b, coupling, {"distance": float((coupling * cost).sum())}, progress)
+        return coupling, float((coupling * cost).sum())
 
 
 @dataclass(frozen=True)
-class EarthMover:
+class EarthMover(Coupling):
     """Exact optimal transport on cosine distance in shared coordinates (network simplex); the shorter rows are zero-padded.
 
     Like `sinkhorn` with no entropy. Evidence: `distance`, the transport cost.
     """
 
     name: ClassVar[str] = "emd"
-    needs_pairs: ClassVar[bool] = False
 
-    seed: int = 0
-    rows: int = 2_000
     iterations: int = 1_000_000
 
     def __post_init__(self) -> None:
-        _check(self.rows, self.iterations)
+        check(self, {"rows": FEWEST})
 
-    def fit(
-        self,
-        x: Float[Tensor, "n dx"],
-        y: Float[Tensor, "m dy"],
-        *,
-        pairs: Int[Tensor, "p 2"] | None = None,
-        progress: Step = silent,
-    ) -> Alignment:
-        """Learn a map without pairs; `pairs` are not used. Raises MissingExtraError without POT."""
-        ot = _pot()
-        a, b = _sample(x, y, self.rows, self.seed)
-        progress("transporting by distance", 0.05)
+    def _couple(self, ot: ModuleType, a: Tensor, b: Tensor) -> tuple[ndarray, float]:
         coupling, log = ot.emd(_uniform(a), _uniform(b), _distances(a, b), numItermax=self.iterations, log=True)
-        return _alignment(a, b, coupling, {"distance": float(log["cost"])}, progress)
+        return coupling, float(log["cost"])
 
 
 def _pot() -> ModuleType:
@@ -182,13 +176,6 @@ def _pot() -> ModuleType:
     except ImportError:
         raise MissingExtraError("optimal transport needs the package POT", "pip install 'crossvec[ot]'") from None
     return ot  # type: ignore[no-any-return]
-
-
-def _check(rows: int, iterations: int) -> None:
-    if rows < 2:
-        raise SettingError(f"rows cannot be {rows}", "use at least 2, for example -s rows=1000")
-    if iterations < 1:
-        raise SettingError(f"iterations cannot be {iterations}", "use at least 1, for example -s iterations=1000")
 
 
 def _sample(x: Tensor, y: Tensor, rows: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -205,14 +192,3 @@ def _distances(a: Tensor, b: Tensor) -> Float64[ndarray, "a b"]:
     """Cosine distances of unit rows over their shared coordinates, which is zero-padding the shorter."""
     shared = min(a.shape[1], b.shape[1])
     return (1 - a[:, :shared].cpu().double() @ b[:, :shared].cpu().double().T).numpy()
-
-
-def _alignment(a: Tensor, b: Tensor, coupling: ndarray, evidence: dict[str, float], progress: Step) -> Alignment:
-    """Procrustes of the source sample onto the coupling's barycentres: the polar factor of a^T T b."""
-    progress("fitting the coupling", 0.95)
-    centres = torch.from_numpy(coupling).to(b) @ b
-    weight = polar(a.T @ centres)
-    evidence["matched_cosine"] = float(cosine_similarity(a @ weight, centres).mean())
-    evidence["marginal_error"] = float(sum(np.abs(coupling.sum(i) * n - 1).mean() for i, n in ((1, len(a)), (0, len(b)))))
-    progress("aligned", 1.0)
-    return Alignment(Linear.of(weight), Linear.of(weight.T.contiguous()), evidence)
