@@ -193,8 +193,8 @@ def test_the_nearest_other_row_is_never_the_row_itself():
     a, _ = noisy_pairs(n=150)
     s = a.double().numpy() @ a.double().numpy().T
     np.fill_diagonal(s, -np.inf)
-    np.testing.assert_allclose(metrics.nearest(a, chunk=40), s.max(1), atol=1e-6)
-    assert not metrics.nearest(a[:1]).any()
+    np.testing.assert_allclose(metrics.nearest_other(a, chunk=40), s.max(1), atol=1e-6)
+    assert not metrics.nearest_other(a[:1]).any()
 
 
 def test_neighbour_overlap_agrees_with_a_brute_force():

@@ -202,7 +202,7 @@ def csls_radii(
     return of_query, best.mean(0)
 
 
-def nearest(rows: Float[Tensor, "n d"], *, chunk: int | None = None) -> Float[Tensor, " n"]:
+def nearest_other(rows: Float[Tensor, "n d"], *, chunk: int | None = None) -> Float[Tensor, " n"]:
     """Return the cosine of each unit row to its nearest other row; 0 for a single row."""
     best = rows.new_zeros(len(rows))
     if len(rows) > 1:

@@ -58,12 +58,12 @@ class Cloud:
         centred = rows - rows.mean(0)
         self.rows = rows
         self.units = metrics.centred(rows, rows.mean(0))
-        self.nearest = metrics.nearest(self.units)
+        self.nearest = metrics.nearest_other(self.units)
         self.spectrum = _spectrum(centred)
         # Random sums of rows have exactly the rows' covariance and, by construction, nothing else of their shape.
         coin = torch.Generator().manual_seed(seed)
         gaussian = torch.randn(len(rows), len(rows), generator=coin) @ centred
-        self.featureless = metrics.nearest(metrics.centred(gaussian, gaussian.mean(0)))
+        self.featureless = metrics.nearest_other(metrics.centred(gaussian, gaussian.mean(0)))
 
     def shape(self, rows: int) -> Shape:
         n, p = len(self.rows), self.spectrum
