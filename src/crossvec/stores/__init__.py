@@ -39,6 +39,7 @@ STORES: dict[str, str] = {
 """Built-in stores of files, by suffix."""
 
 DATABASES: dict[str, str] = {
+    "pgvector": "crossvec.stores.pgvector:PgvectorTable",
     "qdrant": "crossvec.stores.qdrant:QdrantCollection",
 }
 """Built-in databases, by scheme: each is a Collection (stores.collection).
