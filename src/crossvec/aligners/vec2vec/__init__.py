@@ -1,1 +1,300 @@
-"""vec2vec — the unpaired translator of arXiv:2505.12540: adapters around one backbone, trained against discriminators."""
+"""vec2vec — the unpaired translator of arXiv:2505.12540: adapters around one backbone, trained against discriminators.
+
+In    x (n, dx), y (m, dy)  float32, centred, rows of unit length
+Out   Alignment             both directions of one network, chosen among steps and seeds without pairs
+Uses  aligners.moments (for a warm start), and the siblings: network < objective < training < seeds
+
+The Translator centres rows before they come here and places them afterwards. The published code does not centre: its network
+has to learn each space's mean, and its cosines count that mean as agreement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import permutations
+from pathlib import Path
+from typing import ClassVar, Literal, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from crossvec.aligners import Alignment, Effort, Linear, Map, Step, silent
+from crossvec.aligners.moments import Moments
+from crossvec.aligners.vec2vec.data import Batches, Rows, mixed
+from crossvec.aligners.vec2vec.discriminators import Discriminators
+from crossvec.aligners.vec2vec.distributed import Group
+from crossvec.aligners.vec2vec.health import SAMPLE, Judge, label_free
+from crossvec.aligners.vec2vec.live import require_tensorboard
+from crossvec.aligners.vec2vec.network import Network, Shape
+from crossvec.aligners.vec2vec.neural import Neural
+from crossvec.aligners.vec2vec.objective import PRESETS as OBJECTIVES
+from crossvec.aligners.vec2vec.objective import Objective
+from crossvec.aligners.vec2vec.seeds import Found, best_of
+from crossvec.aligners.vec2vec.training import Precision, Recipe, Scores, Training
+from crossvec.aligners.vec2vec.warm import start_at
+from crossvec.errors import SettingError
+
+__all__ = ["PRESETS", "Neural", "Preset", "Vec2Vec"]
+
+T = TypeVar("T", Shape, Objective, Recipe)
+PresetName = Literal["small", "full", "paper", "published-code"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A network, discriminators of `critic_depth` layers as wide as it, an objective, and how to train them."""
+
+    shape: Shape
+    critic_depth: int
+    objective: Objective
+    recipe: Recipe
+
+
+def _recipe(steps: int, rate: float, discriminator_rate: float, warmup: int, ema: float, clip: float, looks: int) -> Recipe:
+    return Recipe(steps, 256, rate, discriminator_rate, warmup, clip, ema, "fp32", False, 0, looks, 0)
+
+
+PUBLISHED = _recipe(312_500, 2e-5, 1e-5, 2000, 0.0, 1000.0, 80)
+"""80 epochs of a million rows. The published precision is fp16, which needs a GPU: ask for it."""
+
+PRESETS: Mapping[PresetName, Preset] = {
+    "small": Preset(Shape(256, 3, 4, "layer", 0.0, "linear"), 5, Objective(), _recipe(4000, 2e-4, 1e-4, 200, 0.999, 10.0, 20)),
+    "full": Preset(
+        Shape(1024, 3, 4, "layer", 0.1, "linear"), 5, Objective(), _recipe(40_000, 1e-4, 5e-5, 2000, 0.999, 10.0, 40)
+    ),
+    "paper": Preset(Shape(1024, 3, 4, "layer", 0.1, "pad"), 5, OBJECTIVES["paper"], PUBLISHED),
+    "published-code": Preset(Shape(1024, 3, 4, "batch", 0.1, "pad"), 5, OBJECTIVES["published-code"], PUBLISHED),
+}
+
+SUPERVISED = 10.0
+"""Weight of known pairs where they are given and no weight is: that of the cycles."""
+
+
+@dataclass(frozen=True)
+class Vec2Vec:
+    """Unpaired alignment by adversarial training of a network with a shared latent (Jha 2025), from a linear start or none.
+
+    A field at its default (0, -1 or empty) takes the value of `preset`: `small`, width 256, for a CPU; `full`, width 1024, for
+    a GPU; `paper` and `published-code`, as published. Those two differ: see `Objective`.
+
+    start           "warm" at the map that `moments` finds with `start_effort` (the width is raised to hold both spaces where it
+                    is not given); "cold" from random weights; empty: warm for presets that can, else cold
+    rec ... pseudo  weights of the objective's terms; `supervised` is used where pairs are given
+    gan ... latent_discriminators, norm, dropout   what paper and published code differ in, and other forms
+    seeds           healthy trainings to choose from; a sick one (see `health.sickness`) is replaced by the next seed
+    looks, patience how often the averaged weights are judged without pairs, and how many looks without gain end training
+    checkpoint      a folder: every `every` steps what training goes on from is written there, and found there after a kill
+    events          a folder for TensorBoard's event files
+    others          how to train: `batch`, `rate`, `discriminator_rate`, `warmup`, `ema`, `clip`, `precision`, `compile`
+
+    Evidence: `label_free_score` of the map kept, `start_score` before training, `healthy` trainings, `best_step`. The trace has
+    a record a seed, with every look. Under torchrun the processes share the rows and train one network together.
+    """
+
+    name: ClassVar[str] = "vec2vec"
+    needs_pairs: ClassVar[bool] = False
+
+    preset: PresetName = "small"
+    start: Literal["", "cold", "warm"] = ""
+    start_effort: Effort = "standard"
+    seed: int = 0
+    seeds: int = 1
+    steps: int = 0
+    batch: int = 0
+    rate: float = 0.0
+    discriminator_rate: float = 0.0
+    warmup: int = -1
+    ema: float = -1.0
+    clip: float = -1.0
+    precision: Precision = "fp32"
+    compile: bool = False
+    looks: int = 0
+    patience: int = 0
+    width: int = 0
+    adapter_depth: int = 0
+    backbone_depth: int = 0
+    norm: Literal["", "layer", "batch"] = ""
+    dropout: float = -1.0
+    rec: float = -1.0
+    cycle: float = -1.0
+    vsp: float = -1.0
+    cycle_vsp: float = -1.0
+    adversarial: float = -1.0
+    latent: float = -1.0
+    supervised: float = -1.0
+    pseudo: float = -1.0
+    gan: Literal["", "least-squares", "standard", "relativistic"] = ""
+    distance: Literal["", "cosine", "squared"] = ""
+    vsp_form: Literal["", "published", "paper"] = ""
+    detach_cycle: Literal["", "yes", "no"] = ""
+    latent_discriminators: Literal[0, 1, 2] = 0
+    r1: float = -1.0
+    r2: float = -1.0
+    checkpoint: str = ""
+    every: int = 0
+    events: str = ""
+
+    def __post_init__(self) -> None:
+        self.objective(), self.recipe(), self.shape()  # each refuses what cannot be
+        if self.seeds < 1:
+            raise SettingError(f"seeds cannot be {self.seeds}", "use at least 1, for example -s seeds=3")
+        if self.every < 0 or (self.every and not self.checkpoint):
+            raise SettingError("every needs a folder for checkpoints", "add -s checkpoint=FOLDER")
+        if self.start == "warm" and self.shape().shortcut != "linear":
+            raise SettingError(
+                f"the preset {self.preset} cannot start warm: its shortcuts are not linear", "use -s preset=full"
+            )
+
+    @property
+    def warm(self) -> bool:
+        """Whether training starts at the map that `moments` finds."""
+        return self.start == "warm" or (not self.start and PRESETS[self.preset].shape.shortcut == "linear")
+
+    def shape(self, dims: tuple[int, ...] = ()) -> Shape:
+        """Return the network's sizes for spaces of these dimensions."""
+        shape = _overlaid(PRESETS[self.preset].shape, self)
+        room = max(dims, default=0)
+        return replace(shape, width=room) if self.warm and not self.width and shape.width < room else shape
+
+    def objective(self, *, pairs: bool = False) -> Objective:
+        """Return the objective, with known pairs or without."""
+        objective = _overlaid(PRESETS[self.preset].objective, self, but=("detach_cycle",))
+        if self.detach_cycle:
+            objective = replace(objective, detach_cycle=self.detach_cycle == "yes")
+        if not pairs:
+            return replace(objective, supervised=0.0)
+        return objective if self.supervised >= 0 or objective.supervised else replace(objective, supervised=SUPERVISED)
+
+    def recipe(self) -> Recipe:
+        """Return how to train, under this aligner's own seed."""
+        chosen = _overlaid(PRESETS[self.preset].recipe, self, but=("precision", "compile", "seed"))
+        return replace(chosen, precision=self.precision, compile=self.compile, seed=self.seed)
+
+    def fit(
+        self,
+        x: Float[Tensor, "n dx"],
+        y: Float[Tensor, "m dy"],
+        *,
+        pairs: Int[Tensor, "p 2"] | None = None,
+        progress: Step = silent,
+        judge: Judge | None = None,
+    ) -> Alignment:
+        """Train a network between two centred clouds of unit rows; `judge` scores maps x -> y in place of the built-in score.
+
+        Raises SettingError for settings that do not go together, UsageError for a checkpoint that cannot be read or written.
+        """
+        spaces = {"source": Rows.of(x), "target": Rows.of(y)}
+        warm = None
+        if self.warm and not self.started():
+            progress("looking for a linear start", 0.0)
+            moments = Moments(effort=self.start_effort, seed=self.seed)
+            warm = moments.fit(x, y, progress=lambda doing, fraction: progress(f"start: {doing}", 0.3 * fraction))
+        begun = 0.3 if self.warm else 0.0
+        scores = None if judge is None else (lambda network: judge(Neural.of(network, "source", "target")))
+        found = train(
+            self,
+            spaces,
+            linear={("source", "target"): warm} if warm else {},
+            pairs=pairs,
+            scores=scores,
+            progress=lambda doing, fraction: progress(doing, begun + (0.99 - begun) * fraction),
+        )
+        best = found.best
+        evidence = {
+            "label_free_score": best.score if best.score == best.score else 0.0,
+            "start_score": best.looks[0].score,
+            "healthy": float(found.healthy),
+            "best_step": float(best.step),
+        }
+        progress("done", 1.0)
+        there, back = (Neural.of(best.network, *ends) for ends in (("source", "target"), ("target", "source")))
+        return Alignment(there, back, evidence, found.trace)
+
+    def started(self) -> bool:
+        """Whether a checkpoint of the first seed is there, so that no start is needed."""
+        return bool(self.checkpoint) and _file(self, self.seed).exists()
+
+
+def train(
+    settings: Vec2Vec,
+    spaces: Mapping[str, Rows],
+    *,
+    linear: Mapping[tuple[str, str], Alignment] | None = None,
+    network: Callable[[Generator], Network] | None = None,
+    pairs: Int[Tensor, "p 2"] | None = None,
+    scores: Scores | None = None,
+    device: torch.device | None = None,
+    progress: Step = silent,
+) -> Found:
+    """Train a network between any number of spaces, from linear maps of the first one where they are given.
+
+    `network` makes it where it is not a new one; parts that it froze stay. `pairs` are rows of the first two spaces. Raises
+    what `Training` raises, and MissingExtraError for events without tensorboard.
+    """
+    if settings.events and Group.now().leads:
+        require_tensorboard()
+    where = device or next(iter(spaces.values())).device
+    dims = {name: rows.dim for name, rows in spaces.items()}
+    critic_depth = PRESETS[settings.preset].critic_depth
+    objective = settings.objective(pairs=pairs is not None)
+    scores = scores or built_in(spaces, settings.seed, where)
+
+    def new(generator: Generator) -> Network:
+        made = Network(dims, settings.shape(tuple(dims.values())), generator)
+        for (source, target), alignment in (linear or {}).items():
+            start_at(made, source, target, weight(alignment.map), weight(alignment.inverse))
+        return made
+
+    def make(seed: int) -> Training:
+        generator = Generator().manual_seed(mixed(seed, 0))
+        made = (network or new)(generator)
+        width = made.shape.width
+        critics = Discriminators(
+            dims, width, generator, latent_discriminators=objective.latent_discriminators, width=width, depth=critic_depth
+        )
+        group = Group.now()
+        recipe = replace(settings.recipe(), seed=seed)
+        batches = Batches(spaces, recipe.batch, seed, rank=group.rank, world=group.world, pairs=pairs, device=where)
+        return Training(
+            made.to(where),
+            critics.to(where),
+            batches,
+            objective,
+            recipe,
+            scores,
+            file=_file(settings, seed) if settings.checkpoint else None,
+            every=settings.every,
+        )
+
+    return best_of(make, settings.seed, settings.seeds, Path(settings.events) if settings.events else None, progress)
+
+
+def built_in(spaces: Mapping[str, Rows], seed: int, device: torch.device) -> Scores:
+    """Return the score of `health.label_free`, the mean over all directions, on one sample of each space."""
+    samples = {name: rows.sample(SAMPLE, mixed(seed, 2)).to(device) for name, rows in spaces.items()}
+
+    def score(network: Network) -> float:
+        found = [label_free(network.translate(a, b, samples[a]), samples[b]) for a, b in permutations(samples, 2)]
+        return sum(found) / len(found)
+
+    return score
+
+
+def _file(settings: Vec2Vec, seed: int) -> Path:
+    return Path(settings.checkpoint) / f"seed-{seed}.safetensors"
+
+
+def weight(learned: Map) -> Tensor:
+    """Return the matrix of a linear map."""
+    assert isinstance(learned, Linear)
+    return learned.weight.cpu()
+
+
+def _overlaid(preset: T, settings: Vec2Vec, but: tuple[str, ...] = ()) -> T:
+    """Return the preset with the fields that were set in place of its own."""
+    own = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    default = {field.name: field.default for field in fields(settings)}
+    shared = [f.name for f in fields(preset) if f.name in own and f.name not in but and own[f.name] != default[f.name]]
+    return replace(preset, **{name: own[name] for name in shared})

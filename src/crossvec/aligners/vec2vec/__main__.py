@@ -1,0 +1,98 @@
+"""__main__ — train a universal space from a TOML file, in one process or, under torchrun, in many.
+
+In    RUN.toml              output = "FILE.safetensors", device, [spaces] NAME = "rows.npy" or a list, [settings] of Vec2Vec
+Out   FILE.safetensors      what Universal.load reads; progress on stderr, told by the first process
+Uses  the siblings, logging
+
+    torchrun --nproc-per-node 8 -m crossvec.aligners.vec2vec run.toml                                        one machine
+    torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:PORT --nproc-per-node 8 -m ... run.toml     on each of two
+
+All processes read the files and the checkpoint folder, so every machine must see them under the same names.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+from crossvec.aligners.vec2vec import Vec2Vec
+from crossvec.aligners.vec2vec.distributed import Group, joined
+from crossvec.aligners.vec2vec.universal import Universal
+from crossvec.errors import CrossvecError, SettingError, UsageError
+
+KEYS = ("output", "device", "spaces", "settings")
+
+log = logging.getLogger("crossvec.vec2vec")
+
+
+def main(words: list[str]) -> int:
+    """Train as the file says and return the exit code."""
+    leads = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if leads else logging.CRITICAL, stream=sys.stderr, format="%(message)s")
+    try:
+        if len(words) != 1:
+            raise UsageError("name one file", "python -m crossvec.aligners.vec2vec RUN.toml")
+        run(Path(words[0]))
+    except CrossvecError as problem:
+        log.error("error: %s\n%s", problem, problem.hint)
+        return problem.exit_code
+    return 0
+
+
+def run(config: Path) -> None:
+    """Train what a TOML file describes; names of files are seen from its folder. Raises UsageError for one that is wrong."""
+    table = _read(config)
+    folder = config.parent
+    settings = dict(table.get("settings", {}))
+    settings |= {key: str(folder / str(settings[key])) for key in ("checkpoint", "events") if settings.get(key)}
+    aligner = _aligner(settings)
+    spaces = {
+        name: [folder / path for path in ([files] if isinstance(files, str) else files)]
+        for name, files in table["spaces"].items()
+    }
+    told = [""]
+
+    def progress(doing: str, fraction: float) -> None:
+        if doing != told[0]:
+            told[0] = doing
+            log.info("%3.0f %%  %s", 100 * fraction, doing)
+
+    with joined(table.get("device", "auto")) as device:
+        universal = Universal.fit(cast(Any, spaces), aligner, device=str(device), progress=progress)
+        if Group.now().leads:
+            log.info("saved %s", universal.save(folder / table["output"]))
+
+
+def _aligner(settings: dict[str, Any]) -> Vec2Vec:
+    known = {field.name: type(field.default) for field in fields(Vec2Vec)}
+    for key, value in settings.items():
+        if key not in known:
+            raise SettingError(f"vec2vec has no setting {key!r}", f"known: {', '.join(known)}")
+        if type(value) is not known[key] and not (known[key] is float and type(value) is int):
+            raise SettingError(f"{key} cannot be {value!r}", f"give a value such as {getattr(Vec2Vec, key)!r}")
+    return Vec2Vec(**settings)
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise UsageError(f"cannot read {config}: {problem.strerror}", "check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise UsageError(f"{config} is not TOML: {problem}", 'write lines such as  output = "space.safetensors"') from None
+    unknown = [key for key in table if key not in KEYS]
+    if unknown or not isinstance(table.get("output"), str) or not isinstance(table.get("spaces"), dict):
+        told = f"has the unknown key {unknown[0]!r}" if unknown else "lacks output or [spaces]"
+        raise UsageError(
+            f"{config} {told}", f"it holds {', '.join(KEYS)}; see `python -m pydoc crossvec.aligners.vec2vec.__main__`"
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

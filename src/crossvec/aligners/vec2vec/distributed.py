@@ -1,0 +1,74 @@
+"""distributed — several processes that train one network: who is who, and how gradients become one.
+
+In    the environment that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT)
+Out   Group                 rank, world; mean_ and shared, which do nothing in a single process
+Uses  torch.distributed
+
+Every process keeps the whole network and sees other rows; the mean of their gradients moves all of them alike. All gradients
+lie in one tensor, so one message a step does what DDP's buckets do, and losses that call the network several times a step
+(the cycles) need no wrapping.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that train together; a single process is a group of one."""
+
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def now(cls) -> Group:
+        """Return the group this process is in."""
+        if dist.is_available() and dist.is_initialized():
+            return cls(dist.get_rank(), dist.get_world_size())
+        return cls()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes checkpoints and tells progress."""
+        return self.rank == 0
+
+    def mean_(self, tensor: Tensor) -> None:
+        """Replace a tensor by its mean over the group."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+            tensor /= self.world
+
+    def shared(self, tensor: Tensor) -> Tensor:
+        """Give every process the first one's values, in place, and return them."""
+        if self.world > 1:
+            dist.broadcast(tensor, 0)
+        return tensor
+
+
+@contextmanager
+def joined(device: str = "auto") -> Iterator[torch.device]:
+    """Join the group that torchrun started this process for, and give the device to compute on; leave it at the end.
+
+    NCCL between GPUs, gloo between CPUs. Started without torchrun this is a group of one.
+    """
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    where = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(where)
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+        yield where
+        return
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield where
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,336 @@
+"""training — the loop: one update of the discriminators and one of the network a step, until a step or a judge says stop.
+
+In    Network, Discriminators, Batches, Objective, Recipe
+Out   Training.run()        an Outcome: the best weights that a label-free judge saw, and what it saw
+Uses  aligners.vec2vec.{network, discriminators, objective, data, flat, health, checkpoint, distributed}
+Paper arXiv:2505.12540      section 3; rates, betas and warm-up of the published configuration
+
+A step is a function of the weights, the seed and its number: batches and dropout are drawn anew from (seed, step), so a run
+that is killed and goes on from a checkpoint ends, on a CPU, with the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from crossvec.aligners.vec2vec import checkpoint
+from crossvec.aligners.vec2vec.data import Batches, mixed
+from crossvec.aligners.vec2vec.discriminators import Discriminators
+from crossvec.aligners.vec2vec.distributed import Group
+from crossvec.aligners.vec2vec.flat import Flat
+from crossvec.aligners.vec2vec.health import SAMPLE, Look, sickness, vital_signs
+from crossvec.aligners.vec2vec.live import Live
+from crossvec.aligners.vec2vec.network import Network
+from crossvec.aligners.vec2vec.objective import Direction, Objective, discriminator_loss, forward, generator_loss
+from crossvec.errors import SettingError, UsageError
+from crossvec.geometry import nearest
+
+F = TypeVar("F", bound=Callable[..., Any])
+Precision = Literal["fp32", "bf16", "fp16"]
+Scores = Callable[[Network], float]
+
+HALF: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+GUESSED_FROM = 16
+"""Batches of target rows that pseudo-pairs are guessed from."""
+
+NEIGHBOURS = 10
+"""Target rows whose mean is a guess."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: counts, rates (per step of Adam), and what keeps it steady.
+
+    `warmup` steps raise the rates from 0, then they stay. `ema` is the weight of the past in the averaged weights that are
+    judged and kept, 0 for none; `clip` bounds the length of a gradient, 0 for no bound. The network is looked at `looks` times,
+    and training ends `patience` looks after its best score (0: never). `betas` and `eps` are the published ones.
+    Raises SettingError for values that cannot be.
+    """
+
+    steps: int
+    batch: int
+    rate: float
+    discriminator_rate: float
+    warmup: int
+    clip: float
+    ema: float
+    precision: Precision
+    compile: bool
+    seed: int
+    looks: int
+    patience: int
+    betas: tuple[float, float] = (0.5, 0.999)
+    eps: float = 1e-8
+    discriminator_eps: float = 6.25e-10
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "batch", "looks"):
+            if getattr(self, key) < 1:
+                raise SettingError(f"{key} cannot be {getattr(self, key)}", f"use at least 1, for example -s {key}=256")
+        for key in ("rate", "discriminator_rate"):
+            if not 0 < getattr(self, key) < 1:
+                raise SettingError(f"{key} cannot be {getattr(self, key)}", f"use a small number, for example -s {key}=2e-4")
+        for key in ("warmup", "patience", "clip"):
+            if getattr(self, key) < 0:
+                raise SettingError(f"{key} cannot be {getattr(self, key)}", "use 0 or more")
+        if not 0 <= self.ema < 1:
+            raise SettingError(f"ema cannot be {self.ema}", "use a number from 0 up to, but not, 1: 0.999 for example")
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a training left: the network with the best weights seen, in evaluation; all looks; why it ended.
+
+    `ended` is "all steps", "no better score", or the name of a sickness (see `health.sickness`); `step` the best one's.
+    """
+
+    network: Network
+    score: float
+    step: int
+    looks: tuple[Look, ...]
+    ended: str
+
+    @property
+    def healthy(self) -> bool:
+        """Whether training ended in its own time."""
+        return self.ended in ("all steps", "no better score")
+
+
+class Training:
+    """One training; `step` and `run` go on from wherever it stands.
+
+    `scores` judges the network without pairs. With `folder` a checkpoint is kept there, every `every` steps and at each end; a
+    training that finds one goes on from it. Raises SettingError when that is of another run, or for fp16 without a GPU.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        discriminators: Discriminators,
+        batches: Batches,
+        objective: Objective,
+        recipe: Recipe,
+        scores: Scores,
+        *,
+        file: Path | None = None,
+        every: int = 0,
+    ) -> None:
+        device = next(network.parameters()).device
+        if recipe.precision == "fp16" and device.type != "cuda":
+            raise SettingError("fp16 training needs a GPU: on a CPU it is slow and overflows", "use -s precision=bf16")
+        self.network, self.discriminators, self.batches = network, discriminators, batches
+        self.objective, self.recipe, self.scores = objective, recipe, scores
+        self.file, self.every, self.group, self.device = file, every, Group.now(), device
+        betas, clip = recipe.betas, recipe.clip
+        self.generator = Flat(network, rate=recipe.rate, betas=betas, eps=recipe.eps, clip=clip, ema=recipe.ema)
+        eps = recipe.discriminator_eps
+        self.critics = Flat(discriminators, rate=recipe.discriminator_rate, betas=betas, eps=eps, clip=clip)
+        for flat in (self.generator, self.critics):
+            self.group.shared(flat.values.data)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+        self.adversarial = objective.adversarial > 0 or objective.latent > 0
+        self.done = 0
+        self.looks: list[Look] = []
+        self.best: dict[str, Tensor] = {}
+        self.ended = ""
+        self._sums: dict[str, Tensor] = {}
+        self._since = 0
+        made = torch.compile if recipe.compile else _as_it_is
+        self._forward, self._critics_loss = made(forward), made(discriminator_loss)
+        self._generator_loss = made(generator_loss)
+        self._rows = {name: rows.sample(SAMPLE, mixed(recipe.seed, 1)).to(device) for name, rows in batches.spaces.items()}
+        self._restore()
+
+    def step(self) -> None:
+        """Update the discriminators once, then the network once, on the passes they share."""
+        rows = self.batches.at(self.done)
+        torch.manual_seed(mixed(self.recipe.seed, self.group.rank, self.done))  # dropout's, so that nothing need be saved
+        part = min(1.0, (self.done + 1) / max(self.recipe.warmup, 1))
+        with self._precision():
+            passes = self._forward(self.network, rows)
+        told: dict[str, Tensor] = {}
+        if self.adversarial:
+            with self._precision():
+                loss, told = self._critics_loss(self.network, self.discriminators, rows, self.objective, passes=passes)
+            self._move(self.critics, loss, part)
+        with self._precision():
+            loss, parts = self._generator_loss(
+                self.network,
+                self.discriminators,
+                rows,
+                self.objective,
+                passes=passes,
+                pairs=self._pairs(),
+                pseudo=self._guesses(passes.translations) if self.objective.pseudo else None,
+            )
+        self._move(self.generator, loss, part)
+        self.scaler.update()
+        self.done += 1
+        self._since += 1
+        for name, value in {"total": loss, **parts, **{f"critics {name}": value for name, value in told.items()}}.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
+
+    def run(self, live: Live) -> Outcome:
+        """Train to the end, telling `live` how it goes; the random state outside is left as it was."""
+        self.network.train()
+        self.discriminators.train()
+        looking = max(1, self.recipe.steps // self.recipe.looks)
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            if not self.looks:
+                self._look(live)
+            while not self.ended:
+                self.step()
+                if self.group.leads:
+                    live.at(self.done)
+                if self.done % looking == 0 or self.done == self.recipe.steps:
+                    self._look(live)
+                if self.file and (self.ended or (self.every and self.done % self.every == 0)):
+                    self.save()
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
+        """Return what came of it, the network with its best weights."""
+        self.generator.set(self.best["values"])
+        self._set_buffers(self.best)
+        self.generator.released()
+        self.network.eval()
+        best = self._best()
+        return Outcome(self.network, best.score, best.step, tuple(self.looks), self.ended)
+
+    def save(self) -> None:
+        """Write a checkpoint; in a group, the leader does."""
+        self._even_buffers()
+        if not self.group.leads or self.file is None:
+            return
+        tensors = {f"generator.{name}": tensor for name, tensor in self.generator.tensors().items()}
+        tensors |= {f"critics.{name}": tensor for name, tensor in self.critics.tensors().items()}
+        tensors |= {f"now.{name}": tensor for name, tensor in self._buffers().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        tensors |= {f"sum.{name}": tensor for name, tensor in self._sums.items()}
+        facts = {
+            "run": self._identity(),
+            "step": self.done,
+            "since": self._since,
+            "ended": self.ended,
+            "looks": [look.record() for look in self.looks],
+            "scaler": self.scaler.state_dict(),
+        }
+        checkpoint.write(self.file, tensors, facts)
+
+    def _restore(self) -> None:
+        if self.file is None or not self.file.exists():
+            return
+        tensors, facts = checkpoint.read(self.file)
+        checkpoint.refuse_other(self.file, facts.get("run", {}), self._identity())
+        try:
+            self.generator.restore(_under(tensors, "generator"))
+            self.critics.restore(_under(tensors, "critics"))
+            self._set_buffers(_under(tensors, "now"))
+            self.best = {name: tensor.to(self.device) for name, tensor in _under(tensors, "best").items()}
+            self._sums = {name: tensor.to(self.device) for name, tensor in _under(tensors, "sum").items()}
+            self.done, self._since, self.ended = facts["step"], facts["since"], facts["ended"]
+            self.looks = [Look.of(record) for record in facts["looks"]]
+            if facts["scaler"]:
+                self.scaler.load_state_dict(facts["scaler"])
+        except (KeyError, TypeError, RuntimeError) as problem:
+            raise UsageError(f"{self.file} is damaged: {problem}", "remove it to start anew") from None
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what a checkpoint must share with the run that goes on from it."""
+        spaces = {name: [len(rows), rows.dim] for name, rows in self.batches.spaces.items()}
+        told = {**_plain(asdict(self.recipe)), **asdict(self.objective), **asdict(self.network.shape), "spaces": spaces}
+        sums = {name: round(float(rows.double().sum()), 3) for name, rows in self._rows.items()}
+        pairs = 0 if self.batches.pairs is None else len(self.batches.pairs)
+        return {**told, "processes": self.group.world, "pairs": pairs, "sums of a sample": sums}
+
+    def _precision(self) -> Any:
+        half = HALF.get(self.recipe.precision)
+        return nullcontext() if half is None else torch.autocast(self.device.type, half)
+
+    def _move(self, flat: Flat, loss: Tensor, part: float) -> None:
+        flat.cleared()
+        torch.autograd.backward(self.scaler.scale(loss))
+        flat.move(self.done, part, self.group, self.scaler)
+
+    def _pairs(self) -> dict[Direction, tuple[Tensor, Tensor]] | None:
+        known = self.batches.paired_at(self.done) if self.objective.supervised else None
+        if known is None:
+            return None
+        a, b = list(self.batches.spaces)[:2]
+        return {(a, b): known}
+
+    @torch.no_grad()
+    def _guesses(self, translations: Mapping[Direction, Tensor]) -> dict[Direction, Tensor]:
+        """Return for each translated row the mean of the nearest rows that its target has among many."""
+        many = {name: self.batches.some(name, self.done, GUESSED_FROM) for name in self.batches.spaces}
+        return {
+            (source, target): many[target][nearest(rows.float(), many[target], NEIGHBOURS)[1]].mean(1)
+            for (source, target), rows in translations.items()
+        }
+
+    def _look(self, live: Live) -> None:
+        """Judge the averaged weights, keep them when they are the best, and end training when there is reason to."""
+        self._even_buffers()
+        losses = {name: total / max(self._since, 1) for name, total in self._sums.items()}
+        numbers = torch.stack([*losses.values()]).float() if losses else torch.zeros(0, device=self.device)
+        self.group.mean_(numbers)
+        self.network.eval()
+        self.discriminators.eval()
+        signs = torch.zeros(4, dtype=torch.float64, device=self.device)
+        with self.generator.showing(self.generator.average):
+            if self.group.leads:
+                found = vital_signs(self.network, self.discriminators, self._rows, self.objective.gan, self.scores)
+                signs = torch.tensor(found, dtype=torch.float64, device=self.device)
+            score, rank, spread, told = self.group.shared(signs).tolist()
+            parts = dict(zip(losses, numbers.tolist(), strict=True))
+            self.looks.append(Look(self.done, score, parts.pop("total", 0.0), parts, rank, spread, told))
+            if self._best() is self.looks[-1]:
+                self.best = {"values": self.generator.values.detach().clone(), **self._buffers()}
+        self.network.train()
+        self.discriminators.train()
+        self._sums, self._since = {}, 0
+        self.ended = sickness(self.looks)
+        if not self.ended and self.recipe.patience and self._since_best() >= self.recipe.patience:
+            self.ended = "no better score"
+        if not self.ended and self.done >= self.recipe.steps:
+            self.ended = "all steps"
+        if self.group.leads:
+            live.tell(self.looks[-1])
+
+    def _best(self) -> Look:
+        return max(self.looks, key=lambda look: look.score if look.score == look.score else -2.0)
+
+    def _since_best(self) -> int:
+        return len(self.looks) - 1 - self.looks.index(self._best())
+
+    def _buffers(self) -> dict[str, Tensor]:
+        return {f"buffer.{name}": buffer.clone() for name, buffer in self.network.named_buffers()}
+
+    def _set_buffers(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, buffer in self.network.named_buffers():
+            buffer.copy_(tensors[f"buffer.{name}"])
+
+    def _even_buffers(self) -> None:
+        """Give all processes one set of running statistics: each has those of the rows it saw."""
+        for buffer in self.network.buffers():
+            if buffer.is_floating_point():
+                self.group.mean_(buffer)
+
+
+def _as_it_is(function: F) -> F:
+    return function
+
+
+def _under(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

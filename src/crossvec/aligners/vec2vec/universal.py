@@ -1,0 +1,193 @@
+"""universal — one latent for any number of spaces: translate between any two, compare in it, and add a space later.
+
+In    rows (n_i, d_i) of N >= 2 models, of different texts, as the models give them; in memory or in .npy files
+Out   Universal             translator(a, b), encode_latent(name, rows), add_space(name, rows), cosines(rows), save, load
+Uses  the siblings
+Paper arXiv:2505.12540      section 3.1: all adapters share the backbone T; figure 4: pairwise cosines before and in the latent
+
+Unlike an aligner it keeps each space's mean, because an encoder's rows come to it one by one long after the fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+from torch.nn.functional import pad
+
+from crossvec.aligners import Alignment, Step, silent
+from crossvec.aligners.moments import Moments
+from crossvec.aligners.vec2vec import Vec2Vec, checkpoint, train, weight
+from crossvec.aligners.vec2vec.data import Rows, mixed
+from crossvec.aligners.vec2vec.network import Network, Shape
+from crossvec.aligners.vec2vec.neural import Neural
+from crossvec.aligners.vec2vec.warm import start_beside
+from crossvec.errors import SettingError, TranslatorError, UsageError
+from crossvec.geometry import unit
+
+__all__ = ["Universal"]
+
+Source = Rows | Tensor | np.ndarray | Path | str | Sequence[Path | str]
+
+START_ROWS = 50_000
+"""Rows of each space that a warm start is looked for in."""
+
+START = 0.3
+"""The part of a fit that a warm start is told as."""
+
+
+@dataclass(frozen=True, eq=False)
+class Universal:
+    """A network in evaluation; `means` (d,) are taken off the spaces' rows; `trace` tells how it was made."""
+
+    network: Network
+    means: Mapping[str, Float[Tensor, " d"]]
+    trace: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def fit(
+        cls, spaces: Mapping[str, Source], settings: Vec2Vec | None = None, *, device: str = "cpu", progress: Step = silent
+    ) -> Universal:
+        """Train one network between all spaces; a warm start carries every space to the first one by `moments`.
+
+        Raises SettingError for fewer than two spaces, and what `vec2vec.train` raises.
+        """
+        settings = settings or Vec2Vec()
+        if len(spaces) < 2:
+            raise SettingError("a universal space needs two spaces or more", "give rows by name: {'a': rows_a, 'b': rows_b}")
+        rows = {name: Rows.of(source).centred() for name, source in spaces.items()}
+        first, *others = rows
+        linear = {}
+        if settings.warm and not settings.started():
+            for number, other in enumerate(others):
+                progress(f"looking for a linear start from {first} to {other}", START * number / len(others))
+                linear[first, other] = _linear(rows[first], rows[other], settings)
+        found = train(settings, rows, linear=linear, device=torch.device(device), progress=_after(START, progress))
+        return cls(found.best.network, _means(rows), found.trace)
+
+    @property
+    def spaces(self) -> list[str]:
+        """The names of the spaces, in the order they came."""
+        return list(self.network.dims)
+
+    def translator(self, source: str, target: str) -> Neural:
+        """Return the map between two spaces' centred frames. Raises SettingError for a space that is not here."""
+        return Neural.of(self.network, source, target)
+
+    @torch.no_grad()
+    def encode_latent(self, name: str, rows: Float[Tensor, "k d"]) -> Float[Tensor, "k z"]:
+        """Return rows of a model, as it gives them, in the latent that all spaces share; not of unit length.
+
+        Raises SettingError for a space that is not here, or rows of another dimension.
+        """
+        return self.network.encode(name, self._centred(name, rows))
+
+    def add_space(
+        self,
+        name: str,
+        rows: Source,
+        beside: Mapping[str, Source],
+        settings: Vec2Vec | None = None,
+        *,
+        device: str = "cpu",
+        progress: Step = silent,
+    ) -> Universal:
+        """Return a Universal with one more space; T and the adapters of all others are frozen: what they give stays the same.
+
+        The new adapters learn against rows of one or more spaces that are here, `beside`; a warm start leads from the first of
+        them. Raises SettingError for a space that is not here, or is already, and what `vec2vec.train` raises.
+        """
+        settings = settings or Vec2Vec()
+        known = {old: Rows.of(source) for old, source in beside.items()}
+        for old, source in known.items():
+            self._check(old, source.dim)
+        if not known or name in self.network.dims:
+            raise SettingError(f"{name!r} cannot be added", "give a new name, and rows of at least one space that is here")
+        spaces = {old: replace(source, mean=self.means[old]) for old, source in known.items()}
+        spaces[name] = Rows.of(rows).centred()
+        hub, start = next(iter(spaces)), None
+        if settings.warm and not settings.started():
+            progress(f"looking for a linear start from {hub} to {name}", 0.0)
+            start = _linear(spaces[hub], spaces[name], settings)
+
+        def grown(generator: Generator) -> Network:
+            network = deepcopy(self.network)
+            network.add_space(name, spaces[name].dim, generator)
+            if start is not None:
+                start_beside(network, hub, name, weight(start.map), weight(start.inverse))
+            network.requires_grad_(True)
+            network.freeze_backbone()
+            for old in self.spaces:
+                network.freeze_space(old)
+            return network
+
+        found = train(settings, spaces, network=grown, device=torch.device(device), progress=_after(START, progress))
+        return Universal(found.best.network, {**self.means, name: cast(Tensor, spaces[name].mean)}, found.trace)
+
+    @torch.no_grad()
+    def cosines(self, rows: Mapping[str, Float[Tensor, "k d"]]) -> dict[str, dict[str, dict[str, float]]]:
+        """Return the mean cosine of the same texts between all pairs of spaces: `before` and in the `latent` (figure 4).
+
+        Row i is one text in every space. Before, rows are compared as the models give them, the shorter padded with zeros.
+        """
+        given = {name: unit(x) for name, x in rows.items()}
+        latent = {name: unit(self.encode_latent(name, x)) for name, x in rows.items()}
+        return {"before": _cosines(given), "latent": _cosines(latent)}
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as one safetensors file, sizes as JSON in its header. Raises UsageError where it cannot be written."""
+        tensors = {f"network.{key}": tensor for key, tensor in self.network.state_dict().items()}
+        tensors |= {f"mean.{number}": self.means[name] for number, name in enumerate(self.spaces)}
+        facts = {"shape": asdict(self.network.shape), "dims": self.network.dims, "trace": list(self.trace)}
+        checkpoint.write(Path(path), tensors, facts)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Universal:
+        """Read what `save` wrote. Raises TranslatorError when it is damaged or something else."""
+        try:
+            tensors, facts = checkpoint.read(Path(path))
+            network = Network(facts["dims"], Shape(**facts["shape"]), Generator())
+            weights = {key.removeprefix("network."): tensor for key, tensor in tensors.items() if key.startswith("network.")}
+            network.load_state_dict(weights)
+            means = {name: tensors[f"mean.{number}"] for number, name in enumerate(facts["dims"])}
+        except (UsageError, KeyError, TypeError, RuntimeError) as problem:
+            raise TranslatorError(f"{path} is no universal space: {problem}", "copy it again, or fit again") from None
+        return cls(network.requires_grad_(False).eval(), means, tuple(facts.get("trace", ())))
+
+    def _centred(self, name: str, rows: Tensor) -> Tensor:
+        self._check(name, rows.shape[1])
+        where = next(self.network.parameters()).device
+        return unit(rows.to(where) - self.means[name].to(where))
+
+    def _check(self, name: str, dim: int) -> None:
+        if name not in self.network.dims:
+            raise SettingError(f"there is no space {name!r} here", f"there are {', '.join(self.spaces)}")
+        if dim != self.network.dims[name]:
+            raise SettingError(f"the rows of {name} have {dim} dimensions", f"{name} has {self.network.dims[name]}")
+
+
+def _linear(source: Rows, target: Rows, settings: Vec2Vec) -> Alignment:
+    x, y = (rows.sample(START_ROWS, mixed(settings.seed, 3)) for rows in (source, target))
+    return Moments(effort=settings.start_effort, seed=settings.seed).fit(x, y)
+
+
+def _means(rows: Mapping[str, Rows]) -> dict[str, Tensor]:
+    return {name: cast(Tensor, of.mean) for name, of in rows.items()}
+
+
+def _cosines(rows: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    widest = max(x.shape[1] for x in rows.values())
+    padded = {name: pad(x, (0, widest - x.shape[1])) for name, x in rows.items()}
+    return {a: {b: float((x * y).sum(1).mean()) for b, y in padded.items()} for a, x in padded.items()}
+
+
+def _after(begun: float, progress: Step) -> Step:
+    return lambda doing, fraction: progress(doing, begun + (1 - begun) * fraction)

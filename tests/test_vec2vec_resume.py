@@ -1,0 +1,168 @@
+"""test_vec2vec_resume — a training that is killed and goes on ends with the same bits as one that was left alone."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from crossvec.aligners import Alignment
+from crossvec.aligners.vec2vec import Vec2Vec, checkpoint
+from crossvec.errors import SettingError, UnfinishedError, UsageError
+from crossvec.geometry import unit
+
+STEPS = 24
+SETTINGS: dict[str, Any] = {
+    # What has a state of its own is on: dropout, batch norm's statistics, Adam, the average, guesses, two seeds.
+    **{"preset": "published-code", "width": 16, "batch": 32, "steps": STEPS, "looks": 4, "warmup": 5, "ema": 0.9},
+    **{"adapter_depth": 2, "backbone_depth": 3, "pseudo": 1.0, "rate": 1e-3, "seeds": 2, "every": 5},
+}
+
+
+class Stopped(Exception):
+    """What stands for a kill where no process of its own is worth its start."""
+
+
+def clouds() -> tuple[Tensor, Tensor]:
+    generator = Generator().manual_seed(0)
+    return tuple(unit(torch.randn(n, d, generator=generator)) for n, d in ((150, 9), (140, 7)))  # type: ignore[return-value]
+
+
+def fit(folder: Path | None, stop: int | None = None, **changed: Any) -> Alignment:
+    """Fit, to the end or until progress was told `stop` times."""
+    told = iter(range(10**6))
+
+    def progress(_doing: str, _fraction: float) -> None:
+        if next(told) == stop:
+            raise Stopped
+
+    settings = {**SETTINGS, **changed}
+    settings |= {"checkpoint": str(folder)} if folder else {"every": 0}
+    return Vec2Vec(**settings).fit(*clouds(), progress=progress)
+
+
+def assert_same(one: Alignment, other: Alignment) -> None:
+    for a, b in ((one.map, other.map), (one.inverse, other.inverse)):
+        assert a.tensors().keys() == b.tensors().keys()
+        assert all(torch.equal(tensor, b.tensors()[name]) for name, tensor in a.tensors().items())
+    assert one.evidence == other.evidence
+    assert one.trace == other.trace
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> Alignment:
+    return fit(None)
+
+
+def test_checkpoints_change_nothing(uninterrupted: Alignment, tmp_path: Path) -> None:
+    assert_same(fit(tmp_path), uninterrupted)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_stopped_again_and_again_at_random_steps_it_ends_with_the_same_bits(
+    seed: int, uninterrupted: Alignment, tmp_path: Path
+) -> None:
+    draw = random.Random(seed)
+    for _ in range(3):
+        try:
+            learned = fit(tmp_path, stop=draw.randrange(3, 2 * STEPS))
+        except Stopped:
+            continue
+        break
+    else:
+        learned = fit(tmp_path)
+    assert_same(learned, uninterrupted)
+
+
+CHILD = """
+import os, signal, sys
+sys.path[:0] = [{tests!r}]
+from pathlib import Path
+import test_vec2vec_resume as resume
+from crossvec.aligners.vec2vec import Vec2Vec
+told = iter(range(10**6))
+def progress(doing, fraction):
+    if next(told) == {stop}:
+        os.kill(os.getpid(), signal.SIGKILL)
+Vec2Vec(**resume.SETTINGS, checkpoint={folder!r}).fit(*resume.clouds(), progress=progress)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+def test_killed_at_a_random_step_it_goes_on_and_ends_with_the_same_bits(uninterrupted: Alignment, tmp_path: Path) -> None:
+    stop = random.randrange(8, STEPS)
+    code = CHILD.format(tests=str(Path(__file__).parent), stop=stop, folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    kept = checkpoint.read(tmp_path / "seed-0.safetensors")[1]
+    assert 0 < kept["step"] <= stop, "it was killed on the way"
+    assert_same(fit(tmp_path), uninterrupted), stop
+
+
+def test_a_finished_training_is_read_back_without_a_step(uninterrupted: Alignment, tmp_path: Path) -> None:
+    fit(tmp_path)
+    told: list[str] = []
+    again = Vec2Vec(**SETTINGS, checkpoint=str(tmp_path)).fit(*clouds(), progress=lambda doing, _fraction: told.append(doing))
+    assert_same(again, uninterrupted)
+    assert len(told) < 3
+
+
+@pytest.mark.parametrize("changed", [{"rate": 2e-3}, {"cycle": 1.0}, {"width": 24}, {"steps": STEPS + 1}])
+def test_a_checkpoint_of_other_settings_is_refused_by_name(changed: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        fit(tmp_path, stop=10)
+    with pytest.raises(SettingError, match=next(iter(changed))) as refused:
+        fit(tmp_path, **changed)
+    assert refused.value.hint
+
+
+def test_a_checkpoint_of_other_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        fit(tmp_path, stop=10)
+    x, y = clouds()
+    for other in ((x[:-1], y), (-x, y)):
+        with pytest.raises(SettingError, match="another run"):
+            Vec2Vec(**SETTINGS, checkpoint=str(tmp_path)).fit(*other)
+
+
+def test_a_damaged_checkpoint_is_refused_in_words_and_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        fit(tmp_path, stop=10)
+    file = tmp_path / "seed-0.safetensors"
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"not a checkpoint at all", whole[:300].replace(b"crossvec", b"strangers")):
+        file.write_bytes(damaged)
+        with pytest.raises(UsageError, match="seed-0") as refused:
+            fit(tmp_path)
+        assert refused.value.hint
+        assert file.read_bytes() == damaged
+
+
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "kept.safetensors"
+    checkpoint.write(file, {"x": torch.arange(3)}, {"step": 1})
+
+    def full(*_: Any) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UnfinishedError, match="space"):
+        checkpoint.write(file, {"x": torch.arange(4)}, {"step": 2})
+    tensors, facts = checkpoint.read(file)
+    assert facts == {"step": 1} and len(tensors["x"]) == 3
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_place_that_takes_no_files_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError) as refused:
+        fit(tmp_path / "file" / "folder")
+    assert "folder" in refused.value.hint

@@ -1,0 +1,456 @@
+"""test_vec2vec_training — what the training of vec2vec promises: its batches, its steps, its judgement, and what it leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_world, orthonormal
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Generator, Tensor, nn
+
+from crossvec.aligners import Alignment, Linear
+from crossvec.aligners.vec2vec import PRESETS, Vec2Vec, train
+from crossvec.aligners.vec2vec.data import Batches, Order, Rows
+from crossvec.aligners.vec2vec.discriminators import Discriminators
+from crossvec.aligners.vec2vec.distributed import Group
+from crossvec.aligners.vec2vec.flat import Flat
+from crossvec.aligners.vec2vec.health import Look, label_free, meeting, sickness, vital_signs
+from crossvec.aligners.vec2vec.network import Network, Shape
+from crossvec.aligners.vec2vec.seeds import REPLACED
+from crossvec.aligners.vec2vec.universal import Universal
+from crossvec.errors import MissingExtraError, SettingError, SpaceError
+from crossvec.geometry import procrustes, unit
+
+TINY: dict[str, Any] = {"start": "cold", "width": 16, "batch": 32, "steps": 12, "looks": 3, "warmup": 2}
+
+
+def centred(rows: np.ndarray) -> Tensor:
+    return Rows.of(rows).centred().slice(0, len(rows))
+
+
+@pytest.fixture(scope="module")
+def clouds() -> tuple[Tensor, Tensor]:
+    made = make_world(n=300, m=260, pool=2, dx=10, dy=8, latent=8, clusters=12)
+    return centred(made.x), centred(made.y)
+
+
+def top1(translated: Tensor, truth: Tensor) -> float:
+    return float(((translated @ truth.T).argmax(1) == torch.arange(len(truth))).float().mean())
+
+
+# data
+
+
+@given(n=st.integers(1, 40), batch=st.integers(1, 8), world=st.integers(1, 3), seed=st.integers(0, 99))
+def test_every_row_is_seen_at_most_once_an_epoch_and_as_many_as_fill_batches(n: int, batch: int, world: int, seed: int) -> None:
+    if n < batch * world:
+        return
+    turns = n // (batch * world)
+    ranks = [Order(n, batch, seed, 0, rank, world) for rank in range(world)]
+    for epoch in range(2):
+        seen = [int(i) for turn in range(turns) for order in ranks for i in order.at(epoch * turns + turn)]
+        assert len(set(seen)) == len(seen) == turns * batch * world
+
+
+@given(step=st.integers(0, 200), seed=st.integers(0, 99))
+def test_two_processes_see_together_what_one_with_twice_the_batch_sees(step: int, seed: int) -> None:
+    whole = Order(50, 6, seed, 1).at(step)
+    halves = [Order(50, 3, seed, 1, rank, 2).at(step) for rank in range(2)]
+    assert torch.equal(torch.cat(halves), whole)
+
+
+def test_epochs_and_spaces_have_orders_of_their_own() -> None:
+    orders = {tuple(Order(100, 100, 0, stream).at(step).tolist()) for stream in range(3) for step in range(3)}
+    assert len(orders) == 9
+
+
+def test_what_a_step_sees_does_not_depend_on_the_steps_before() -> None:
+    rows = {name: Rows.of(torch.randn(30, 4)) for name in "ab"}
+    one, other = Batches(rows, 7, 3), Batches(rows, 7, 3)
+    walked = [one.at(step) for step in range(9)]
+    for step in (8, 2, 5):
+        assert all(torch.equal(other.at(step)[name], walked[step][name]) for name in rows)
+
+
+def test_files_that_follow_one_another_are_mapped_and_give_the_rows_of_the_whole(tmp_path: Path) -> None:
+    whole = np.random.default_rng(0).standard_normal((41, 5)).astype(np.float32)
+    paths = [tmp_path / name for name in ("1.npy", "2.npy", "3.npy")]
+    for path, part in zip(paths, (whole[:10], whole[10:11], whole[11:]), strict=True):
+        np.save(path, part)
+    files, memory = Rows.of(paths), Rows.of(torch.from_numpy(whole))
+    assert all(isinstance(part, np.memmap) for part in files.parts)
+    index = torch.tensor([40, 0, 10, 10, 9, 11])
+    assert torch.equal(files.take(index), memory.take(index))
+    assert torch.equal(files.centred().slice(0, 41), memory.centred().slice(0, 41))
+
+
+def test_centred_rows_have_unit_length_and_lost_their_common_offset() -> None:
+    rows = torch.randn(200, 6) + 5
+    found = Rows.of(rows).centred().slice(0, 200)
+    assert torch.allclose(found, unit(rows - rows.mean(0)), atol=1e-5)
+
+
+def test_rows_that_are_no_space_are_refused_in_words(tmp_path: Path) -> None:
+    for name, array in (("a", np.ones((3, 2), np.float32)), ("b", np.ones((3, 4), np.float32)), ("i", np.ones((3, 2), int))):
+        np.save(tmp_path / f"{name}.npy", array)
+    np.save(tmp_path / "pickled.npy", np.array([[object()]]), allow_pickle=True)
+    for wrong in (["a.npy", "b.npy"], ["i.npy"], ["pickled.npy"], ["missing.npy"]):
+        with pytest.raises(SpaceError) as refused:
+            Rows.of([tmp_path / name for name in wrong])
+        assert refused.value.hint
+
+
+# steps
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.05, 1000.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_one_flat_step_moves_every_layer_as_adam_on_each_does(clip: float, seed: int) -> None:
+    made = [nn.Sequential(nn.Linear(3, 5), nn.SiLU(), nn.Linear(5, 2)) for _ in range(2)]
+    made[1].load_state_dict(made[0].state_dict())
+    flat = Flat(made[0], rate=0.01, betas=(0.5, 0.999), eps=1e-8, clip=clip)
+    adam = torch.optim.Adam(made[1].parameters(), lr=0.01, betas=(0.5, 0.999), eps=1e-8)
+    rows = torch.randn(3, 20, 3, generator=Generator().manual_seed(seed))
+    for step, x in enumerate(rows):
+        flat.cleared()
+        made[0](x).square().mean().backward()
+        flat.move(step, 1.0, Group(), torch.amp.GradScaler("cpu", enabled=False))
+        adam.zero_grad()
+        made[1](x).square().mean().backward()
+        if clip:
+            nn.utils.clip_grad_norm_(made[1].parameters(), clip)
+        adam.step()
+    for ours, theirs in zip(made[0].parameters(), made[1].parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_gradient_that_is_no_number_shows_even_when_it_is_clipped() -> None:
+    layer = nn.Linear(2, 2)
+    flat = Flat(layer, rate=0.1, betas=(0.5, 0.999), eps=1e-8, clip=1.0)
+    (layer(torch.ones(1, 2)).sum() * math.nan).backward()
+    flat.move(0, 1.0, Group(), torch.amp.GradScaler("cpu", enabled=False))
+    assert layer.weight.isnan().all()
+
+
+def test_a_network_with_nothing_left_to_train_is_refused() -> None:
+    with pytest.raises(SettingError, match="left to train"):
+        Flat(nn.Linear(2, 2).requires_grad_(False), rate=0.1, betas=(0.5, 0.9), eps=1e-8, clip=0.0)
+
+
+def test_the_average_of_weights_forgets_the_random_start_and_lags_behind() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    flat = Flat(layer, rate=0.1, betas=(0.5, 0.999), eps=1e-8, clip=0.0, ema=0.9)
+    start = flat.average.clone()
+    for step in range(200):
+        flat.cleared()
+        (3 - layer.weight).square().sum().backward()
+        flat.move(step, 1.0, Group(), torch.amp.GradScaler("cpu", enabled=False))
+    assert abs(float(flat.average[0]) - 3) < 0.05 < abs(float(start[0]) - 3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_preset_trains_in_every_precision_and_gives_finite_maps(
+    preset: str, precision: str, clouds: tuple[Tensor, Tensor]
+) -> None:
+    x, y = clouds
+    made = Vec2Vec(**{**TINY, "preset": preset, "precision": precision, "steps": 3, "looks": 1})  # type: ignore[arg-type]
+    learned = made.fit(x, y)
+    assert learned.map(x).isfinite().all() and learned.inverse(y).shape == (len(y), 10)
+    assert learned.trace[0]["ended"] == "all steps"
+
+
+def test_half_floats_without_a_gpu_are_refused_in_words(clouds: tuple[Tensor, Tensor]) -> None:
+    with pytest.raises(SettingError, match="GPU") as refused:
+        Vec2Vec(**{**TINY, "precision": "fp16"}).fit(*clouds)
+    assert "bf16" in refused.value.hint
+
+
+def test_reconstruction_and_cycle_fall_as_it_trains(clouds: tuple[Tensor, Tensor]) -> None:
+    looks = Vec2Vec(**{**TINY, "steps": 60, "looks": 4, "rate": 4e-3}).fit(*clouds).trace[0]["looks"]
+    for part in ("rec", "cycle"):
+        assert looks[-1]["parts"][part] < 0.8 * looks[1]["parts"][part]
+
+
+def test_a_term_of_weight_zero_is_not_worked_out(clouds: tuple[Tensor, Tensor]) -> None:
+    only = Vec2Vec(**TINY, adversarial=0.0, latent=0.0, cycle=0.0, cycle_vsp=0.0, vsp=0.0).fit(*clouds)
+    assert set(only.trace[0]["looks"][-1]["parts"]) == {"rec"}
+
+
+@pytest.mark.slow
+def test_pairs_teach_partners_that_were_not_among_them() -> None:
+    made = make_world(n=800, m=800, pool=200, dx=10, dy=8, latent=8, clusters=12, paired=True)
+    x, y = centred(made.x), centred(made.y)
+    pairs = torch.arange(600)[:, None].repeat(1, 2)
+    settings = {**TINY, "width": 32, "steps": 250, "rate": 3e-3, "batch": 64}
+    found = {given: Vec2Vec(**settings).fit(x, y, pairs=pairs if given else None) for given in (True, False)}
+    scores = {given: top1(learned.map(x[600:]), y[600:]) for given, learned in found.items()}
+    assert scores[True] > 0.3 > 0.1 > scores[False]
+
+
+def test_a_linear_start_is_where_training_begins(clouds: tuple[Tensor, Tensor]) -> None:
+    x, y = clouds
+    w = torch.from_numpy(orthonormal(10, 8, np.random.default_rng(0))).float()
+    start = Alignment(Linear.of(w), Linear.of(w.T.contiguous()))
+    spaces = {"source": Rows.of(x), "target": Rows.of(y)}
+    seen: list[Tensor] = []
+
+    def first_score(network: Network) -> float:
+        seen.append(network.translate("source", "target", x))
+        return -float(len(seen))  # so that the first look stays the best
+
+    found = train(Vec2Vec(**{**TINY, "start": "warm"}), spaces, linear={("source", "target"): start}, scores=first_score)
+    assert torch.allclose(seen[0], unit(x @ w), atol=1e-5)
+    assert found.best.step == 0
+    assert torch.allclose(found.best.network.translate("source", "target", x), unit(x @ w), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_warm_fit_finds_partners_without_pairs(world: Any) -> None:
+    x, y = Rows.of(world.x).centred(), Rows.of(world.y).centred()
+    rows = x.slice(0, len(x)), y.slice(0, len(y))
+    learned = Vec2Vec(start_effort="quick", steps=20, looks=2, width=48, batch=64).fit(*rows)
+    eval_x, eval_y = (
+        dataclasses.replace(side, parts=(torch.from_numpy(held),), mean=side.mean)
+        for side, held in ((x, world.eval_x), (y, world.eval_y))
+    )
+    assert top1(learned.map(eval_x.slice(0, 500)), eval_y.slice(0, 500)) > 0.8
+
+
+# health
+
+
+def look(step: int = 10, **numbers: float) -> Look:
+    usual = {"score": 0.1, "loss": 1.0, "rank": 1.0, "spread": 1.0, "told_apart": 0.7}
+    return Look(step=step, parts={}, **{**usual, **numbers})
+
+
+def test_a_training_that_goes_well_has_no_sickness() -> None:
+    assert not sickness([look(step, score=step / 100) for step in range(0, 100, 10)])
+
+
+@pytest.mark.parametrize("wrong", [{"loss": math.nan}, {"score": math.nan}, {"loss": 500.0}, {"loss": math.inf}])
+def test_numbers_that_leave_all_bounds_are_divergence(wrong: dict[str, float]) -> None:
+    assert sickness([look(0, loss=0.0), look(10), look(20, **wrong)]) == "divergence"
+
+
+@pytest.mark.parametrize("wrong", [{"rank": 0.02}, {"spread": 0.01}])
+def test_translations_without_width_are_mode_collapse(wrong: dict[str, float]) -> None:
+    assert sickness([look(0), look(10, **wrong)]) == "mode collapse"
+
+
+def test_discriminators_that_won_dominate_only_while_the_score_stands_still() -> None:
+    won = [look(0, score=0.1), *(look(step, told_apart=1.0, score=0.1) for step in range(10, 80, 10))]
+    assert sickness(won) == "discriminators dominate"
+    assert not sickness([*won[:-1], look(80, told_apart=1.0, score=0.2)])
+    assert not sickness([*won[:-1], look(80, told_apart=0.9)])
+
+
+def test_a_network_that_sends_all_rows_to_one_place_is_seen_to_collapse(clouds: tuple[Tensor, Tensor]) -> None:
+    rows = {"source": clouds[0], "target": clouds[1]}
+    dims = {name: x.shape[1] for name, x in rows.items()}
+    generator = Generator().manual_seed(0)
+    network = Network(dims, Shape(16, 1, 1, "layer", 0.0, "linear"), generator).eval()
+    critics = Discriminators(dims, 16, generator, width=16, depth=3)
+    before = look(
+        0, **dict(zip(("score", "rank", "spread"), vital_signs(network, critics, rows, "standard", _zero), strict=False))
+    )
+    with torch.no_grad():
+        for number in network.adapters("target")[1].parameters():
+            number.zero_()
+        network.adapters("target")[1].blocks[0][0].bias.fill_(1.0)
+    score, rank, spread, _ = vital_signs(network, critics, rows, "standard", _zero)
+    assert sickness([before, look(10, rank=rank, spread=spread)]) == "mode collapse"
+    assert not sickness([before, dataclasses.replace(before, step=10)])
+
+
+def _zero(_network: Network) -> float:
+    return 0.0
+
+
+def test_sick_trainings_are_named_and_replaced_by_the_next_seeds(clouds: tuple[Tensor, Tensor]) -> None:
+    learned = Vec2Vec(**{**TINY, "rate": 0.9, "discriminator_rate": 0.9, "warmup": 0, "clip": 0.0}, seeds=1, seed=5).fit(
+        *clouds
+    )
+    assert [step["seed"] for step in learned.trace] == list(range(5, 5 + 1 + REPLACED))
+    assert {step["ended"] for step in learned.trace} <= {"divergence", "mode collapse"}
+    assert learned.evidence["healthy"] == 0
+    assert learned.map(clouds[0]).isfinite().all()
+
+
+def test_of_several_seeds_the_one_with_the_best_score_is_kept(clouds: tuple[Tensor, Tensor]) -> None:
+    learned = Vec2Vec(**TINY, seeds=3).fit(*clouds)
+    assert Counter(step["ended"] for step in learned.trace) == {"all steps": 3}
+    assert learned.evidence["label_free_score"] == max(step["score"] for step in learned.trace)
+
+
+def test_training_ends_when_the_score_no_longer_rises(clouds: tuple[Tensor, Tensor]) -> None:
+    falling = iter(range(0, -100, -1))
+    learned = Vec2Vec(**{**TINY, "steps": 24, "looks": 12}, patience=3).fit(*clouds, judge=lambda _map: float(next(falling)))
+    assert learned.trace[0]["ended"] == "no better score"
+    assert len(learned.trace[0]["looks"]) == 4
+    assert learned.evidence["best_step"] == 0
+
+
+@given(seed=st.integers(0, 30))
+def test_the_label_free_score_prefers_the_true_map_to_wrong_ones(seed: int) -> None:
+    made = make_world(n=600, m=600, pool=2, dx=10, dy=8, latent=8, clusters=12, seed=seed)
+    twin = make_world(n=600, m=600, pool=600, dx=10, dy=8, latent=8, clusters=12, seed=seed)
+    x, y = centred(made.x), centred(made.y)
+    true = procrustes(centred(twin.eval_x), centred(twin.eval_y))
+    turned = torch.from_numpy(orthonormal(8, 8, np.random.default_rng(seed))).float()
+    right = label_free(unit(x @ true), y)
+    assert right > label_free(unit(x @ true @ turned), y) + 0.05
+    assert right > label_free(unit(x @ true * torch.tensor([1.0] + [0.0] * 7)), y)
+
+
+def test_rows_that_share_a_neighbour_count_once_in_meeting() -> None:
+    target = unit(torch.randn(50, 6, generator=Generator().manual_seed(0)))
+    target = unit(target - target.mean(0))
+    assert meeting(target, target) > 0.95
+    collapsed = target[:1] + 1e-3 * torch.randn(50, 6, generator=Generator().manual_seed(1))
+    assert meeting(collapsed, target) < 0.5
+
+
+# live
+
+
+def test_progress_tells_losses_and_the_discriminators_balance(clouds: tuple[Tensor, Tensor]) -> None:
+    told: list[str] = []
+    Vec2Vec(**TINY).fit(*clouds, progress=lambda doing, _fraction: told.append(doing))
+    assert any("loss" in doing and "discriminators right" in doing and "cycle" in doing for doing in told)
+
+
+def test_event_files_hold_every_look(tmp_path: Path, clouds: tuple[Tensor, Tensor]) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    learned = Vec2Vec(**TINY, events=str(tmp_path / "events")).fit(*clouds)
+    found = EventAccumulator(str(tmp_path / "events" / "seed-0"))
+    found.Reload()
+    scores = {scalar.step: scalar.value for scalar in found.Scalars("score")}
+    assert scores == {seen["step"]: pytest.approx(seen["score"]) for seen in learned.trace[0]["looks"]}
+    assert {"loss/total", "loss/cycle", "health/told apart"} <= set(found.Tags()["scalars"])
+
+
+def test_event_files_without_tensorboard_are_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clouds: tuple[Tensor, Tensor]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard.writer", None)
+    with pytest.raises(MissingExtraError, match="tensorboard") as refused:
+        Vec2Vec(**TINY, events=str(tmp_path)).fit(*clouds)
+    assert "pip install" in refused.value.hint
+
+
+# settings
+
+
+def test_a_field_that_is_left_alone_takes_the_presets_value() -> None:
+    made = Vec2Vec(preset="paper", steps=7, cycle=0.0)
+    assert made.recipe() == dataclasses.replace(PRESETS["paper"].recipe, steps=7)
+    assert made.objective() == dataclasses.replace(PRESETS["paper"].objective, cycle=0.0)
+    assert made.shape() == PRESETS["paper"].shape
+
+
+def test_a_warm_start_widens_the_latent_to_hold_both_spaces_unless_told_otherwise() -> None:
+    assert Vec2Vec().shape((384, 256)).width == 384
+    assert Vec2Vec(width=300).shape((384, 256)).width == 300
+    assert Vec2Vec(start="cold").shape((384, 256)).width == 256
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"steps": -1}, "steps"),
+        ({"rate": 2.0}, "rate"),
+        ({"ema": 1.0}, "ema"),
+        ({"seeds": 0}, "seeds"),
+        ({"every": 5}, "checkpoint"),
+        ({"preset": "paper", "start": "warm"}, "warm"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"cycle": -3.0}, "cycle"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        Vec2Vec(**wrong)
+    assert named in f"{refused.value} {refused.value.hint}"
+    assert refused.value.hint
+
+
+# any number of spaces
+
+
+@pytest.fixture(scope="module")
+def three() -> dict[str, np.ndarray]:
+    one = make_world(n=240, m=220, pool=60, dx=10, dy=8, latent=6, clusters=12)
+    return {"a": one.x, "b": one.y, "c": one.x[:200] @ orthonormal(10, 12, np.random.default_rng(1)).astype(np.float32)}
+
+
+@pytest.fixture(scope="module")
+def universal(three: dict[str, np.ndarray]) -> Universal:
+    return Universal.fit(three, Vec2Vec(**TINY))
+
+
+def test_any_two_of_three_spaces_translate_into_one_another(universal: Universal, three: dict[str, np.ndarray]) -> None:
+    for a in three:
+        for b in three:
+            assert universal.translator(a, b)(centred(three[a])).shape == (len(three[a]), three[b].shape[1])
+
+
+def test_a_translation_is_the_latent_decoded(universal: Universal, three: dict[str, np.ndarray]) -> None:
+    latent = universal.encode_latent("a", torch.from_numpy(three["a"]))
+    with torch.no_grad():
+        decoded = universal.network.decode("b", latent)
+    assert torch.allclose(universal.translator("a", "b")(centred(three["a"])), decoded, atol=1e-5)
+
+
+def test_a_space_added_later_changes_nothing_that_was_there(universal: Universal, three: dict[str, np.ndarray]) -> None:
+    new = three["b"][:, :5].copy()
+    grown = universal.add_space("d", new, {"a": three["a"]}, Vec2Vec(**TINY))
+    assert grown.spaces == ["a", "b", "c", "d"] and universal.spaces == ["a", "b", "c"]
+    x = centred(three["a"])
+    assert torch.equal(grown.translator("a", "b")(x), universal.translator("a", "b")(x))
+    assert grown.translator("a", "d")(x).shape == (len(x), 5)
+    assert grown.trace[0]["looks"][-1]["parts"]["rec"] < grown.trace[0]["looks"][1]["parts"]["rec"]
+
+
+def test_a_saved_universal_space_translates_the_same(
+    universal: Universal, three: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    again = Universal.load(universal.save(tmp_path / "space.safetensors"))
+    rows = torch.from_numpy(three["c"])
+    assert torch.equal(again.encode_latent("c", rows), universal.encode_latent("c", rows))
+    assert list(again.trace) == list(universal.trace)
+
+
+def test_cosines_are_told_before_and_in_the_latent(universal: Universal) -> None:
+    rng = np.random.default_rng(0)
+    rows = {
+        name: torch.from_numpy(rng.standard_normal((50, d)).astype(np.float32)) for name, d in universal.network.dims.items()
+    }
+    found = universal.cosines(rows)
+    for grid in found.values():
+        assert all(grid[a][a] == pytest.approx(1, abs=1e-5) for a in rows)
+        assert all(grid[a][b] == pytest.approx(grid[b][a], abs=1e-6) for a in rows for b in rows)
+    assert abs(found["before"]["a"]["b"]) < 0.3
+
+
+def test_spaces_that_are_not_there_or_there_already_are_refused(universal: Universal, three: dict[str, np.ndarray]) -> None:
+    with pytest.raises(SettingError, match="no space 'z'"):
+        universal.encode_latent("z", torch.zeros(1, 10))
+    with pytest.raises(SettingError, match="dimensions"):
+        universal.encode_latent("a", torch.zeros(1, 9))
+    with pytest.raises(SettingError, match="cannot be added"):
+        universal.add_space("a", three["a"], {"b": three["b"]}, Vec2Vec(**TINY))
+    with pytest.raises(SettingError, match="two spaces"):
+        Universal.fit({"a": three["a"]}, Vec2Vec(**TINY))
