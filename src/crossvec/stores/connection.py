@@ -40,6 +40,11 @@ class Connected(ABC):
         """Tell which stores use one client: those that open the same files, where a database locks them."""
         return id(self)
 
+    def server(self) -> Hashable:
+        """Tell which server this is, so that stores can share a client that may be used by several at once."""
+        place = self.address.place.rpartition("/")[0]
+        return place, *((name, self.address.options.get(name)) for name in ("tls", "tenant", "database")), self.secret()
+
     def _explain(self, error: Exception) -> tuple[str, str] | None:
         """Return message and hint for what the client raises for a user's mistake; None for anything else."""
         return None

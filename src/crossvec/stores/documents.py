@@ -114,6 +114,12 @@ def unpack(document: dict[str, Any]) -> dict[str, Any]:
     return document | json.loads(rest) if rest else document
 
 
+def names(sample: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the keys of some documents as a database holds them, in the order in which they come up."""
+    found = chain.from_iterable(unpack(dict(document)) for document in sample)
+    return tuple(name for name in dict.fromkeys(found) if name not in RESERVED)
+
+
 def weight(value: Any) -> int:
     """Return about how many bytes a payload value takes."""
     if isinstance(value, str):

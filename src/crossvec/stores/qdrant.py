@@ -58,7 +58,7 @@ class QdrantCollection(Collection):
         return client(path=str(self.address.folder()[0]))
 
     def _shared(self) -> Hashable:
-        return str(self.address.folder()[0].absolute()) if self.local else id(self)
+        return str(self.address.folder()[0].absolute()) if self.local else self.server()
 
     def _names(self, client: Any) -> list[str]:
         return sorted(it.name for it in client.get_collections().collections)
