@@ -195,7 +195,7 @@ def critic_terms(made: dict[str, Numbers], x: Numbers, critics: Numbers, o: Obje
     return terms
 
 
-def differentiated(loss: Callable[[Numbers], float], weights: Numbers, h: float = 1e-5) -> Numbers:
+def differentiated(loss: Callable[[Numbers], float], weights: Numbers, h: float = 1e-6) -> Numbers:
     """The gradient of a loss by central differences, one number after the other."""
     gradient = {name: np.zeros_like(value) for name, value in weights.items()}
     for name, value in weights.items():
@@ -318,8 +318,9 @@ def test_every_part_of_both_losses_is_the_reference_s(
 def test_a_full_step_is_the_reference_s(name: str, shape: Shape) -> None:
     """One step as published: the discriminators learn from a pass, then the network from that pass and what they became.
 
-    Gradients are held to 1e-6 of the largest of their tensor in float64, and in float32 to what norms of five numbers leave. Adam's first step forgets
-    their size and so magnifies the rounding of small ones: it is compared in float64, where 1e-5 is a 5,000th of the step.
+    Gradients are held to 1e-6 of the largest of their tensor in float64, and in float32 to what norms of five numbers leave.
+    Adam's first step forgets their size and so magnifies the rounding of small ones: it is compared in float64, where 1e-5 is
+    a 5,000th of the step.
     """
     o, rate = OBJECTIVES[name], 0.05
     network, critics, x = world(shape, o)

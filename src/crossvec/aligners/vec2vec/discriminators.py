@@ -34,7 +34,8 @@ class Discriminator(nn.Module):
 
     def forward(self, rows: Float[Tensor, "k d"], *, learn: bool = True) -> Float[Tensor, " k"]:
         """Return the logits; without `learn` gradients pass through to the rows only, which spares products."""
-        hidden = linear(rows, *_numbers(self.layers[0], learn))
+        weight, bias = _numbers(self.layers[0], learn)
+        hidden = linear(rows.to(weight.dtype), weight, bias)
         for layer, norm in zip(self.layers[1:-1], self.norms, strict=True):
             hidden = linear(silu(hidden), *_numbers(layer, learn))
             hidden = layer_norm(hidden, hidden.shape[1:], *_numbers(norm, learn))

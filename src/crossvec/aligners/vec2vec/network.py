@@ -178,7 +178,8 @@ class Network(nn.Module):
 
     def encode_each(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the latents of rows (k, d) of several spaces, in one pass through T where it treats rows one by one."""
-        adapted = {space: self.adapters(space)[0](x) for space, x in rows.items()}
+        numbers = next(self.backbone.parameters()).dtype  # rows are float32, whatever the weights are
+        adapted = {space: self.adapters(space)[0](x.to(numbers)) for space, x in rows.items()}
         return dict(zip(adapted, self._together(self.backbone, list(adapted.values())), strict=True))
 
     def decode_each(self, space: str, latents: Sequence[Tensor]) -> list[Tensor]:
