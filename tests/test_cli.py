@@ -408,6 +408,15 @@ def test_known_pairs_stay_pairs_when_bad_rows_are_left_out(crossvec: Run, holes:
     assert json.loads(crossvec("evaluate", "u", "ea.npy", "eb.npy", "--format", "json")[1])["forward"]["top1"] > 0.8
 
 
+def test_compare_tries_a_short_search_unless_told_not_to(crossvec: Run, files: Path) -> None:
+    code, out, _ = crossvec("compare", "ea.npy", "eb.npy", "--format", "json", "--seed", "3")
+    told = json.loads(out)
+    assert code == 0
+    assert set(told["trial"]) >= {"reliability", "agreement", "agreement_null", "recovered"}
+    assert json.loads(crossvec("compare", "ea.npy", "eb.npy", "--no-trial", "--format", "json")[1])["trial"] is None
+    assert json.loads(crossvec("compare", "ea.npy", "eb.npy", "--paired", "--format", "json")[1])["trial"] is None
+
+
 def test_evaluate_takes_k_and_seed(crossvec: Run, files: Path) -> None:
     def told(*words: str) -> dict[str, Any]:
         code, out, _ = crossvec("evaluate", "t", "ea.npy", "eb.npy", "--format", "json", *words)
@@ -606,3 +615,15 @@ def test_verbs_take_any_words_without_a_traceback(crossvec: Run, files: Path) ->
         refused(crossvec("fit", word, "b.npy", "-o", "u"))
         refused(crossvec("translate", "t", word, "o.npy"))
         refused(crossvec("evaluate", word, "ea.npy", "eb.npy") if word != "t" else crossvec("evaluate", "t", "t", "t"))
+
+
+def test_sentences_in_a_table_are_told_apart() -> None:
+    from rich.console import Console
+
+    from crossvec.report.text import _pairs
+
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(_pairs("what", {"notes": ["rows repeat, some twice", "few rows"], "tops": [1, 10]}))
+    assert "rows repeat, some twice; few rows" in shown.get()
+    assert "1 10" in shown.get()

@@ -1,12 +1,13 @@
 """The laws of describing a space and of comparing two."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 from scipy.stats import ortho_group
 
-from crossvec.diagnostics import compare, inspect
+from crossvec.diagnostics import compare, feasibility, inspect
 from crossvec.errors import SettingError, SpaceError
 from crossvec.space import Space
 
@@ -232,6 +233,15 @@ def test_odd_spaces_are_described_without_nan(kind):
         assert told.exact_duplicates == told.rows - 1
 
 
+@pytest.fixture
+def hasty(monkeypatch):
+    """A trial of few starts, for what does not hang on what it finds."""
+    module = sys.modules["crossvec.diagnostics.feasibility"]
+    for name, value in {"STARTS": 128, "KEPT": 1, "KICKS": 0}.items():
+        monkeypatch.setattr(module, name, value)
+
+
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "two" not in kind])
 def test_odd_spaces_are_compared_without_nan(kind, paired):
@@ -268,11 +278,11 @@ def test_a_turned_copy_is_alike_in_everything_but_its_coordinates():
 def test_shared_coordinates_are_seen_with_and_without_pairs():
     x = clustered(3000)
     halves = Space.of(x[::2]), Space.of(x[1::2])
-    apart = compare(*halves, paired=False)
+    apart = compare(*halves, paired=False, trial=False)
     assert apart.shared_axes > 0.9
     assert any("identity" in reason for reason in apart.reasons)
     assert compare(halves[0], halves[0], paired=True).pairs.identity_top1 == 1
-    turned = compare(halves[0], Space.of(x[1::2] @ turn(48)), paired=False)
+    turned = compare(halves[0], Space.of(x[1::2] @ turn(48)), paired=False, trial=False)
     assert not any("identity" in reason for reason in turned.reasons)
 
 
@@ -340,14 +350,88 @@ def test_spaces_of_one_world_look_feasible(world):
 def test_noise_few_rows_and_unlike_spectra_are_spoken_against():
     x = Space.of(clustered(2500))
     rng = np.random.default_rng(0)
-    noise = compare(x, Space.of(rng.normal(size=(2500, 48))), paired=False)
+    noise = compare(x, Space.of(rng.normal(size=(2500, 48))), paired=False, trial=False)
     assert noise.outlook == "unlikely"
     assert any("second space is nearly featureless" in reason for reason in noise.reasons)
-    few = compare(x.rows(0, 1000), x.rows(1000, 2000), paired=False)
+    few = compare(x.rows(0, 1000), x.rows(1000, 2000), paired=False, trial=False)
     assert few.outlook == "doubtful"
     assert any("1,000 rows a side are few" in reason for reason in few.reasons)
     flat = Space.of(rng.exponential(size=(2500, 400)))
-    assert any("spectra differ" in reason for reason in compare(x, flat, paired=False).reasons)
+    assert any("spectra differ" in reason for reason in compare(x, flat, paired=False, trial=False).reasons)
+
+
+def trial_of(x: np.ndarray, y: np.ndarray):
+    return feasibility(Space.of(x), Space.of(y))
+
+
+@pytest.fixture(scope="module")
+def found(world):
+    return trial_of(world.x, world.y)
+
+
+def test_a_trial_finds_all_between_views_of_one_world_and_nothing_in_a_gaussian_cloud(world, found):
+    rng = np.random.default_rng(0)
+    assert (found.rows, found.axes) == ({"a": 3000, "b": 3000}, 20)
+    assert min(found.reliability.values()) > 0.8
+    assert min(found.recovered.values()) > 0.95
+    assert found.agreement > found.agreement_null + 0.2
+    assert found.share > 0.9
+    gaussian = rng.normal(size=(3000, 20)) @ np.linalg.cholesky(np.cov(world.y.T)).T + world.y.mean(0)
+    nothing = trial_of(world.x, gaussian)
+    assert nothing.recovered["a"] > 0.95 > 0.5 > nothing.recovered["b"]
+    assert nothing.reliability["b"] < 0.4
+    assert nothing.share is None or nothing.share < 0.3
+
+
+def test_a_trial_knows_its_own_truth_only_with_rows_enough(world, found):
+    few = trial_of(world.x[:60], world.y[:60])
+    for side in "ab":
+        assert few.recovered[side] < found.recovered[side] - 0.3
+        assert few.reliability[side] < found.reliability[side] - 0.2
+
+
+def test_a_trial_sees_neither_rotation_nor_scale_nor_shift(world, found):
+    moved = trial_of(7 * world.x @ turn(24) + 3, world.y)
+    assert moved.reliability == pytest.approx(found.reliability, abs=0.02)
+    assert moved.agreement == pytest.approx(found.agreement, abs=0.02)
+    assert moved.recovered == pytest.approx(found.recovered, abs=0.05)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_trial_of_very_wide_spaces_goes_by_some_of_their_rows(world):
+    """Of 4,000 dimensions, 24 are used."""
+    wide = world.x[:600] @ np.linalg.qr(np.random.default_rng(0).normal(size=(4000, 24)))[0].T.astype(np.float32)
+    told, plain = (feasibility(Space.of(rows), Space.of(world.y[:600])) for rows in (wide, world.x[:600]))
+    assert told.axes == plain.axes == 20
+    assert told.reliability["a"] == pytest.approx(plain.reliability["a"], abs=0.02)
+    assert feasibility(Space.of(wide[:12]), Space.of(wide[12:30])).axes == 5
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_trial_looks_at_no_more_rows_than_memory_allows(world, monkeypatch):
+    monkeypatch.setattr(sys.modules["crossvec.diagnostics.feasibility"], "MOST_VALUES", 24 * 500)
+    assert trial_of(world.x, world.y).rows == {"a": 500, "b": 600}
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_trial_is_made_where_there_are_no_pairs_unless_the_user_says(twins):
+    spaces = Space.of(twins.x), Space.of(twins.y)
+    assert compare(*spaces, paired=True).trial is None
+    assert compare(*spaces, paired=True, trial=True).trial is not None
+    assert compare(*spaces, paired=False, trial=False).trial is None
+    told = []
+    likeness = compare(*spaces, paired=False, progress=lambda doing, fraction: told.append((fraction, doing)))
+    assert likeness.trial == feasibility(*spaces)
+    assert [fraction for fraction, _ in told] == sorted(fraction for fraction, _ in told)
+    assert told[-1][0] == 1
+    assert likeness.to_json()["trial"]["recovered"]["a"] == likeness.trial.recovered["a"]
+
+
+def test_the_outlook_rests_on_the_trial(world):
+    assert "third moments agree" in compare(Space.of(world.x), Space.of(world.y), paired=False).reasons[0]
+    lost = compare(Space.of(world.x[:40]), Space.of(world.y), paired=False)
+    assert any("found again in a rotated half" in reason for reason in lost.reasons)
+    assert lost.outlook == "unlikely"
 
 
 def test_pairs_are_taken_from_equal_ids_unless_the_user_says():
@@ -355,8 +439,8 @@ def test_pairs_are_taken_from_equal_ids_unless_the_user_says():
     ids = [f"text {i}" for i in range(400)]
     with_ids, others = Space.of(x, ids), Space.of(x @ turn(48), ids)
     assert compare(with_ids, others).pairs is not None
-    assert compare(with_ids, others, paired=False).pairs is None
-    assert compare(Space.of(x), others).pairs is None
+    assert compare(with_ids, others, paired=False, trial=False).pairs is None
+    assert compare(Space.of(x), others, trial=False).pairs is None
     assert compare(Space.of(x), others, paired=True).pairs is not None
 
 

@@ -46,15 +46,18 @@ def inspect(store: str, format: str, config: str | None) -> int:
 @click.argument("a")
 @click.argument("b")
 @options.paired
+@click.option(
+    "--trial/--no-trial", default=None, help="Try a short search, seconds to a minute; the default is to, without pairs."
+)
+@options.seed
 @options.verb
-def compare(a: str, b: str, paired: bool, format: str, config: str | None) -> int:
+def compare(a: str, b: str, paired: bool, trial: bool | None, seed: int, format: str, config: str | None) -> int:
     """Measure how alike the spaces in A and B are, and whether a fit without pairs looks feasible."""
     from crossvec import diagnostics, report
 
     one, other = options.opened(a), options.opened(b)
     with progress.shown() as step:
-        step("comparing", 0.0)
-        likeness = diagnostics.compare(one, other, paired=paired or None)
+        likeness = diagnostics.compare(one, other, paired=paired or None, trial=trial, seed=seed, progress=step)
     options.out(format, likeness.to_json(), lambda: report.likeness(likeness))
     return 0
 

@@ -5,9 +5,10 @@ Out   Profile of one, Likeness of two; both have `to_json()`
 Uses  space, metrics
 """
 
+from crossvec.diagnostics.feasibility import Feasibility, feasibility
 from crossvec.diagnostics.likeness import Likeness, Paired, compare
 from crossvec.diagnostics.profile import Profile, inspect
 from crossvec.diagnostics.shape import Shape
 from crossvec.diagnostics.storage import Storage
 
-__all__ = ["Likeness", "Paired", "Profile", "Shape", "Storage", "compare", "inspect"]
+__all__ = ["Feasibility", "Likeness", "Paired", "Profile", "Shape", "Storage", "compare", "feasibility", "inspect"]

@@ -118,13 +118,14 @@ def profile(place: Description, it: Profile) -> RenderableType:
 def likeness(it: Likeness) -> RenderableType:
     """Say whether a fit without pairs looks feasible, and tabulate how alike two spaces are."""
     told = it.to_json()
-    one, other, pairs, outlook, reasons = (told.pop(name) for name in ("a", "b", "pairs", "outlook", "reasons"))
+    one, other, pairs, trial, outlook, reasons = (told.pop(name) for name in ("a", "b", "pairs", "trial", "outlook", "reasons"))
     table = _table("shape", "a", "b")
     for name in one:
         table.add_row(_words(name), _shown(one[name]), _shown(other[name]))
     head = _line(("a fit without pairs looks ", "bold"), (outlook, f"bold {COLOUR[outlook]}"))
     parts = [head, *(_line(f"  {reason}") for reason in reasons), _pairs("both", told), table]
-    return Group(*parts, *([_pairs("pairs", pairs)] if pairs else []))
+    more = {"pairs": pairs, "trial: a short search on third moments": trial}
+    return Group(*parts, *(_pairs(title, values) for title, values in more.items() if values))
 
 
 def plugins(kinds: Mapping[str, Sequence[Mapping[str, Any]]]) -> RenderableType:
@@ -185,7 +186,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
-        return " ".join(map(_shown, value)) or "none"
+        # Sentences hold spaces and commas themselves.
+        return ("; " if any(isinstance(item, str) for item in value) else " ").join(map(_shown, value)) or "none"
     return str(value)
 
 
