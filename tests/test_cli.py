@@ -417,6 +417,21 @@ def test_compare_tries_a_short_search_unless_told_not_to(crossvec: Run, files: P
     assert json.loads(crossvec("compare", "ea.npy", "eb.npy", "--paired", "--format", "json")[1])["trial"] is None
 
 
+def test_a_store_may_be_translated_onto_itself(crossvec: Run, files: Path, twins: World) -> None:
+    """It is memory-mapped while its successor is written."""
+    assert crossvec("translate", "t", "a.npy", "a.npy")[0] == 0
+    assert np.abs(np.load("a.npy") - Translator.load("t").translate(twins.x)).max() < 1e-6
+
+
+def test_a_space_and_its_copy_share_coordinates(crossvec: Run, files: Path) -> None:
+    shutil.copy("ea.npy", "copy.npy")
+    assert "try the identity first" in crossvec("compare", "ea.npy", "copy.npy", "--paired")[1]
+    assert crossvec("fit", "ea.npy", "copy.npy", "-o", "u", "-a", "identity")[0] in (0, 3)
+    told = json.loads(crossvec("evaluate", "u", "ea.npy", "copy.npy", "--format", "json")[1])
+    assert told["forward"]["top1"] == told["controls"]["identity"]["top1"] == 1
+    assert any("share coordinates" in remark for remark in told["warnings"])
+
+
 def test_evaluate_takes_k_and_seed(crossvec: Run, files: Path) -> None:
     def told(*words: str) -> dict[str, Any]:
         code, out, _ = crossvec("evaluate", "t", "ea.npy", "eb.npy", "--format", "json", *words)

@@ -252,7 +252,7 @@ def test_odd_spaces_are_compared_without_nan(kind, paired):
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_fewer_than_two_rows_cannot_be_described(n):
-    with pytest.raises(SpaceError, match=f"has {n} rows"):
+    with pytest.raises(SpaceError, match=f"has {n} row"):
         inspect(Space.of(clustered(5)).rows(0, n))
 
 

@@ -31,8 +31,8 @@ class Range:
         return (self.low < value if self.above else self.low <= value) and value <= self.high and math.isfinite(value)
 
     def __str__(self) -> str:
-        start = f"above {self.low:g}" if self.above else f"from {self.low:g}"
-        return start if self.high == math.inf else f"{start} to {self.high:g}"
+        start = f"above {self.low:g}" if self.above else f"of at least {self.low:g}"
+        return start if self.high == math.inf else f"{start} and at most {self.high:g}"
 
 
 def check(aligner: Any, least: Mapping[str, int] | None = None, **ranges: Range) -> None:

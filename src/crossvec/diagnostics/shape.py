@@ -86,7 +86,8 @@ def check(space: Space, sample: int, least: int) -> None:
     if sample < least:
         raise SettingError(f"a sample of {sample} rows is too small", f"use {least} or more")
     if len(space) < least:
-        raise SpaceError(f"{space.name or 'the space'} has {len(space)} rows; this needs at least {least}", "give more rows")
+        rows = f"{len(space)} row{'' if len(space) == 1 else 's'}"
+        raise SpaceError(f"{space.name or 'the space'} has {rows}; this needs at least {least}", "give more rows")
 
 
 def rows_of(space: Space) -> Float[Tensor, "n d"]:
