@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from crossvec import __version__
-from crossvec.cli import align, exits, look, tour
+from crossvec.cli import align, exits, look, texts, tour
 from crossvec.cli.options import Verbs
 
 __all__ = ["cli", "main"]
@@ -38,7 +38,7 @@ def cli(context: click.Context) -> int:
     return 0
 
 
-for verb in (tour.demo, look.inspect, look.compare, align.fit, align.translate, align.evaluate, look.plugins):
+for verb in (tour.demo, look.inspect, look.compare, align.fit, align.translate, align.evaluate, texts.embed, look.plugins):
     cli.add_command(verb)
 
 

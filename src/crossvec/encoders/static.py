@@ -1,0 +1,54 @@
+"""static — static embeddings of the model2vec library: a vector a token, averaged; very fast on a CPU.
+
+In    static:FOLDER     a folder that model2vec saved
+Out   Encoder
+Uses  encoders.batched; model2vec (the extra `static`)
+Paper Tulkens and van Dongen 2024, Model2Vec
+
+Only folders are read: given a name, the library would ask the hub without being told to.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from crossvec.encoders import Request, missing
+from crossvec.encoders.batched import Batched, fingerprint
+from crossvec.errors import UsageError
+
+
+class StaticEncoder(Batched):
+    """A model2vec model. Texts without a known token have a row of zeros."""
+
+    batch = 4096
+
+    def __init__(self, model: Any, name: str, version: str = "") -> None:
+        super().__init__(name, version)
+        self._model = model
+
+    @classmethod
+    def asked(cls, request: Request) -> StaticEncoder:
+        """Load the model that was asked for; raises UsageError when its folder is missing or damaged."""
+        request.only("dim")
+        folder = request.folder()
+        try:
+            from model2vec import StaticModel
+        except ImportError:
+            raise missing(f"the encoder {request.name}", "model2vec", "static") from None
+        try:
+            model = StaticModel.from_pretrained(folder, dimensionality=request.number("dim"), force_download=False)
+        except Exception as problem:  # whatever its parsers raise for a file that is not what it should be
+            raise UsageError(
+                f"{folder} cannot be read as a model2vec model: {problem}", "name a folder that model2vec saved"
+            ) from None
+        return cls(model, request.name, fingerprint(folder))
+
+    @property
+    def dim(self) -> int:
+        """The dimension d of the rows."""
+        return int(self._model.dim)
+
+    def _rows(self, texts: list[str], query: bool) -> Any:
+        return np.asarray(self._model.encode(texts, show_progress_bar=False, use_multiprocessing=False), np.float32)
