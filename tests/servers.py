@@ -109,6 +109,17 @@ def pgvector() -> Iterator[Database]:
         )
 
 
+@contextmanager
+def qdrant_edge() -> Iterator[Database]:
+    """Qdrant's own engine, which scales rows under cosine as a server does."""
+    edge = pytest.importorskip("qdrant_edge")
+    with folder("qdrant-edge") as path:
+        yield Database(
+            f"qdrant-edge://{path}/{{name}}",
+            remove=lambda store, client, ids: client.shard.update(edge.UpdateOperation.delete_points(ids)),
+        )
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
@@ -138,6 +149,7 @@ DATABASES: dict[str, Callable[[], AbstractContextManager[Database]]] = {
     "milvus": milvus,
     "pgvector": pgvector,
     "qdrant": qdrant,
+    "qdrant-edge": qdrant_edge,
 }
 SLOW = {"chroma-http"}
 YOURS = os.environ.get("CROSSVEC_TEST_STORES", "").split()

@@ -44,6 +44,7 @@ DATABASES: dict[str, str] = {
     "milvus": "crossvec.stores.milvus:MilvusCollection",
     "pgvector": "crossvec.stores.pgvector:PgvectorTable",
     "qdrant": "crossvec.stores.qdrant:QdrantCollection",
+    "qdrant-edge": "crossvec.stores.qdrant_edge:QdrantEdgeShard",
 }
 """Built-in databases, by scheme: each is a Collection (stores.collection).
 

@@ -201,13 +201,15 @@ class Collection(Connected):
                 f"row {start + bare[0]:,} of {self.name} (id {page.keys[bare[0]]!r}) has no vector{named}",
                 f"leave such rows out: {with_option(self.address.url, 'bad_rows=drop')}",
             )
-        vectors = page.vectors if isinstance(page.vectors, np.ndarray) else filled(page.vectors, layout.dim)
+        numbers = range(start, start + len(page.keys))
+        vectors = page.vectors
+        if not isinstance(vectors, np.ndarray):
+            vectors = filled(list(vectors), layout.dim, numbers, self.name)
         rows = [unpack(dict(document)) for document in page.documents] or [{} for _ in page.keys]
         ids = [row.pop(ID, None) for row in rows]
         ids = [self._id(key) if kept is None else kept for key, kept in zip(page.keys, ids, strict=True)]
         vectors = lengthened(vectors, [row.pop(NORM, None) for row in rows])
         payload = columns(rows) if self._kept("payload") else {}
-        numbers = range(start, start + len(ids))
         space = Space.of(
             vectors,
             ids if self._kept("ids") else None,
@@ -305,7 +307,7 @@ class Collection(Connected):
         for row, value, key in zip(rows, ids, keys, strict=True):
             if key != value or type(key) is not type(value):
                 row[ID] = value
-        if layout.normalised:
+        if layout.normalised is not False:
             for row, length in zip(rows, np.linalg.norm(x.astype(np.float64), axis=1), strict=True):
                 if abs(length - 1) > UNIT:
                     row[NORM] = float(length)

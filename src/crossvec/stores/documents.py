@@ -17,6 +17,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from crossvec.errors import StoreError
 from crossvec.space import Space, python_values
@@ -39,10 +40,9 @@ class Sparse(list[Any]):
         picked = super().__getitem__(which)
         return Sparse(picked, self.there[which]) if isinstance(which, slice) else picked
 
-    def take(self, index: Iterable[int]) -> Sparse:
+    def take(self, index: Int[np.ndarray, " k"]) -> Sparse:
         """Return the column of the rows at these positions."""
-        index = list(index)
-        return Sparse((super(Sparse, self).__getitem__(i) for i in index), [self.there[i] for i in index])
+        return Sparse([self[i] for i in index], [self.there[i] for i in index])
 
 
 def columns(documents: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -174,8 +174,10 @@ class MilvusCollection(Collection):
         values = vectors.astype(layout.dtype) if layout.dtype == "float16" else vectors
         given = [{about["key"]: key, layout.vector: value, **row} for key, value, row in zip(keys, values, packed, strict=True)]
         # A file's upsert keeps the old row's other dynamic fields, where a server's does not.
-        if held := [row[about["key"]] for row in client.get(self.name, ids=keys, output_fields=[about["key"]])]:
-            client.delete(self.name, ids=held)
+        # (The client's own get and delete by ids leave backslashes and quotes as they are, and fail.)
+        among = f"{about['key']} in [{', '.join(map(_literal, keys))}]"
+        if client.query(self.name, filter=among, output_fields=[about["key"]], consistency_level="Strong"):
+            client.delete(self.name, filter=among)
         client.upsert(self.name, given)
 
     def _drop(self, client: Any) -> None:

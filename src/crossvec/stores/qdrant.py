@@ -6,7 +6,8 @@ Out   Space                                             ids and payload are kept
 Uses  stores.collection; qdrant-client
 
 Qdrant takes ids that are whole numbers from 0 to 2**64 - 1 or UUIDs; any other is kept in the payload and restored on reading.
-Under cosine Qdrant scales rows to unit length: crossvec keeps the length of each row in the payload, to restore it.
+Under cosine Qdrant scales rows to unit length (local mode until its folder is opened again): crossvec keeps the length of each
+row in the payload, to restore it. The last digit of a float in the payload may change.
 Collections of named vectors are read and written by `column`; writing keeps a point's other vectors. Not read: sparse vectors,
 and multivectors (many rows a point), which are refused. Left behind: index settings, quantisation.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float32
@@ -80,7 +81,7 @@ class QdrantCollection(Collection):
             self._count(client),
             told.size,
             METRICS.get(distance, distance.lower()),
-            distance == "Cosine",
+            (None if self.local else True) if distance == "Cosine" else False,
             getattr(told.datatype, "value", None) or "float32",
             payload=payload_names(client.scroll(self.name, limit=SAMPLED, with_payload=True)[0]),
             named=tuple(named),
@@ -108,19 +109,14 @@ class QdrantCollection(Collection):
         self, client: Any, layout: Layout, keys: list[Key], vectors: Float32[np.ndarray, "k d"], rows: list[dict[str, Any]]
     ) -> None:
         models = self.client_library("qdrant_client.models")
-        values: Any = vectors.tolist()
-        if layout.vector:
-            others: dict[Key, dict[str, Any]] = {key: {} for key in keys}
-            if len(layout.named) > 1:  # an upsert replaces whole points
-                held = client.retrieve(self.name, keys, with_payload=False, with_vectors=True)
-                others |= {point.id: dict(point.vector or {}) for point in held}
-            points = [
-                models.PointStruct(id=key, vector={**others[key], layout.vector: value}, payload=row)
-                for key, value, row in zip(keys, values, rows, strict=True)
-            ]
-            client.upsert(self.name, points, wait=True)
-        else:
-            client.upsert(self.name, models.Batch(ids=keys, vectors=values, payloads=rows), wait=True)
+        if not layout.vector:
+            client.upsert(self.name, models.Batch(ids=keys, vectors=vectors.tolist(), payloads=rows), wait=True)
+            return
+        several = len(layout.named) > 1
+        held = client.retrieve(self.name, keys, with_payload=False, with_vectors=True) if several else []
+        values = merged(keys, vectors, layout, held)
+        points = [models.PointStruct(id=key, vector=it, payload=row) for key, it, row in zip(keys, values, rows, strict=True)]
+        client.upsert(self.name, points, wait=True)
 
     def _drop(self, client: Any) -> None:
         client.delete_collection(self.name)
@@ -148,6 +144,14 @@ def point_id(value: int | str) -> int | str:
     return value if isinstance(value, int) and 0 <= value < LARGEST else uuid_of(value)
 
 
+def merged(keys: list[Key], vectors: Float32[np.ndarray, "k d"], layout: Layout, held: list[Any]) -> list[Any]:
+    """Return vectors as Qdrant takes them, with the points' other named vectors, since an upsert replaces whole points."""
+    if not layout.vector:
+        return cast(list[Any], vectors.tolist())
+    others = {str(point.id): dict(point.vector or {}) for point in held}
+    return [{**others.get(str(key), {}), layout.vector: row} for key, row in zip(keys, vectors.tolist(), strict=True)]
+
+
 def payload_names(points: list[Any]) -> tuple[str, ...]:
     """Return the payload's keys in some points."""
     return tuple(dict.fromkeys(key for point in points for key in point.payload or {}))
@@ -155,6 +159,6 @@ def payload_names(points: list[Any]) -> tuple[str, ...]:
 
 def page(points: list[Any], following: Any, layout: Layout) -> Page:
     """Return what a scroll gave as a Page; an empty text as `after` means that nothing follows."""
-    vectors = [it.vector.get(layout.vector) if layout.vector and it.vector else it.vector for it in points]
+    vectors = [(it.vector or {}).get(layout.vector) if layout.vector else it.vector for it in points]
     after = "" if following is None else following if isinstance(following, int) else str(following)
     return Page([it.id for it in points], vectors, [it.payload or {} for it in points], after)

@@ -2,7 +2,7 @@
 
 In    vectors as a database gives them, ids
 Out   (k, d) rows as they were before the database scaled them; UUIDs for databases that take no other id
-Uses  nothing of crossvec
+Uses  space
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import numpy as np
 from jaxtyping import Float32, Shaped
+
+from crossvec.space import refuse_ragged
 
 UNIT = 1e-5
 """How far a length may be from 1 and still count as 1: a few roundings of float32."""
@@ -55,10 +57,14 @@ class Page(NamedTuple):
     after: Any
 
 
-def filled(vectors: Sequence[Any], dim: int) -> Float32[np.ndarray, "k d"]:
-    """Return rows as a matrix; a row that is missing (None) is NaN, so that it is refused or dropped by its number."""
+def filled(vectors: Sequence[Any], dim: int, numbers: Sequence[int], name: str) -> Float32[np.ndarray, "k d"]:
+    """Return rows as a matrix; a row that is missing (None) is NaN, so that it is refused or dropped by its number.
+
+    Raises SpaceError naming the rows of another length.
+    """
     missing = np.full(dim, np.nan, np.float32)
     rows = [missing if vector is None else np.asarray(vector, np.float32) for vector in vectors]
+    refuse_ragged(np.array([len(row) for row in rows], np.int64), dim, numbers, name)
     return np.stack(rows) if rows else np.empty((0, dim), np.float32)
 
 
