@@ -28,7 +28,7 @@ folder = Path(sys.argv[1])
 with joined("cpu"):
     group = Group.now()
     settings = Vec2Vec(
-        start="cold", width=16, batch=64 // group.world, steps=20, looks=2, warmup=3, vsp=0.0, cycle_vsp=0.0, dropout=0.0,
+        start="cold", width=16, batch=64 // group.world, steps=20, looks=2, warmup=3, without="vsp, cycle_vsp, dropout",
         checkpoint=str(folder / f"kept-by-{group.world}"), every=5,
     )
     made = Universal.fit({name: folder / f"{name}.npy" for name in "ab"}, settings)

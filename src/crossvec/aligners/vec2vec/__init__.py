@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from crossvec.aligners import Alignment, Effort, Linear, Map, Step, silent
+from crossvec.aligners.limits import Range, check
 from crossvec.aligners.moments import Moments
 from crossvec.aligners.vec2vec.data import Batches, Rows, mixed
 from crossvec.aligners.vec2vec.discriminators import Discriminators
@@ -68,6 +69,11 @@ PRESETS: Mapping[PresetName, Preset] = {
     "published-code": Preset(Shape(1024, 3, 4, "batch", 0.1, "pad"), 5, OBJECTIVES["published-code"], PUBLISHED),
 }
 
+LEAVABLE = (
+    *("rec", "cycle", "vsp", "cycle_vsp", "adversarial", "latent", "supervised", "pseudo", "r1", "r2"),
+    *("warmup", "ema", "clip", "dropout"),
+)
+
 SUPERVISED = 10.0
 """Weight of known pairs where they are given and no weight is: that of the cycles."""
 
@@ -76,12 +82,13 @@ SUPERVISED = 10.0
 class Vec2Vec:
     """Unpaired alignment by adversarial training of a network with a shared latent (Jha 2025), from a linear start or none.
 
-    A field at its default (0, -1 or empty) takes the value of `preset`: `small`, width 256, for a CPU; `full`, width 1024, for
+    A field at its default (0 or empty) takes the value of `preset`: `small`, width 256, for a CPU; `full`, width 1024, for
     a GPU; `paper` and `published-code`, as published. Those two differ: see `Objective`.
 
     start           "warm" at the map that `moments` finds with `start_effort` (the width is raised to hold both spaces where it
                     is not given); "cold" from random weights; empty: warm for presets that can, else cold
     rec ... pseudo  weights of the objective's terms; `supervised` is used where pairs are given
+    without         fields that shall be 0, such as "latent, cycle_vsp": terms left out, no `warmup`, `ema`, `clip` or `dropout`
     gan ... latent_discriminators, norm, dropout   what paper and published code differ in, and other forms
     seeds           healthy trainings to choose from; a sick one (see `health.sickness`) is replaced by the next seed
     looks, patience how often the averaged weights are judged without pairs, and how many looks without gain end training
@@ -105,9 +112,9 @@ class Vec2Vec:
     batch: int = 0
     rate: float = 0.0
     discriminator_rate: float = 0.0
-    warmup: int = -1
-    ema: float = -1.0
-    clip: float = -1.0
+    warmup: int = 0
+    ema: float = 0.0
+    clip: float = 0.0
     precision: Precision = "fp32"
     compile: bool = False
     looks: int = 0
@@ -116,36 +123,45 @@ class Vec2Vec:
     adapter_depth: int = 0
     backbone_depth: int = 0
     norm: Literal["", "layer", "batch"] = ""
-    dropout: float = -1.0
-    rec: float = -1.0
-    cycle: float = -1.0
-    vsp: float = -1.0
-    cycle_vsp: float = -1.0
-    adversarial: float = -1.0
-    latent: float = -1.0
-    supervised: float = -1.0
-    pseudo: float = -1.0
+    dropout: float = 0.0
+    rec: float = 0.0
+    cycle: float = 0.0
+    vsp: float = 0.0
+    cycle_vsp: float = 0.0
+    adversarial: float = 0.0
+    latent: float = 0.0
+    supervised: float = 0.0
+    pseudo: float = 0.0
     gan: Literal["", "least-squares", "standard", "relativistic"] = ""
     distance: Literal["", "cosine", "squared"] = ""
     vsp_form: Literal["", "published", "paper"] = ""
     detach_cycle: Literal["", "yes", "no"] = ""
-    latent_discriminators: Literal[0, 1, 2] = 0
-    r1: float = -1.0
-    r2: float = -1.0
+    latent_discriminators: Literal["", "one", "two"] = ""
+    r1: float = 0.0
+    r2: float = 0.0
+    without: str = ""
     checkpoint: str = ""
     every: int = 0
     events: str = ""
 
     def __post_init__(self) -> None:
-        self.objective(), self.recipe(), self.shape()  # each refuses what cannot be
-        if self.seeds < 1:
-            raise SettingError(f"seeds cannot be {self.seeds}", "use at least 1, for example -s seeds=3")
-        if self.every < 0 or (self.every and not self.checkpoint):
+        counts = [field.name for field in fields(self) if field.type == "int"]
+        weights = {field.name: Range(0.0, such=1.0) for field in fields(self) if field.type == "float"}
+        rates = {"rate": Range(0.0, 0.9, such=2e-4), "discriminator_rate": Range(0.0, 0.9, such=1e-4)}
+        parts = {"ema": Range(0.0, 0.9999999, such=0.999), "dropout": Range(0.0, 0.9, such=0.1)}
+        check(self, {**dict.fromkeys(counts, 0), "seeds": 1}, **{**weights, **rates, **parts})
+        for name in self.left_out:
+            if name not in LEAVABLE or getattr(self, name):
+                raise SettingError(f"without cannot name {name!r}", f"name what is not set: {', '.join(LEAVABLE)}")
+        if self.every and not self.checkpoint:
             raise SettingError("every needs a folder for checkpoints", "add -s checkpoint=FOLDER")
-        if self.start == "warm" and self.shape().shortcut != "linear":
-            raise SettingError(
-                f"the preset {self.preset} cannot start warm: its shortcuts are not linear", "use -s preset=full"
-            )
+        if self.start == "warm" and PRESETS[self.preset].shape.shortcut != "linear":
+            raise SettingError(f"the preset {self.preset} cannot start warm: its shortcuts only pad", "use -s preset=full")
+
+    @property
+    def left_out(self) -> list[str]:
+        """The fields that `without` sets to 0."""
+        return [name.strip() for name in self.without.split(",") if name.strip()]
 
     @property
     def warm(self) -> bool:
@@ -160,12 +176,14 @@ class Vec2Vec:
 
     def objective(self, *, pairs: bool = False) -> Objective:
         """Return the objective, with known pairs or without."""
-        objective = _overlaid(PRESETS[self.preset].objective, self, but=("detach_cycle",))
+        objective = _overlaid(PRESETS[self.preset].objective, self, but=("detach_cycle", "latent_discriminators"))
         if self.detach_cycle:
             objective = replace(objective, detach_cycle=self.detach_cycle == "yes")
-        if not pairs:
+        if self.latent_discriminators:
+            objective = replace(objective, latent_discriminators=1 if self.latent_discriminators == "one" else 2)
+        if not pairs or "supervised" in self.left_out:
             return replace(objective, supervised=0.0)
-        return objective if self.supervised >= 0 or objective.supervised else replace(objective, supervised=SUPERVISED)
+        return objective if objective.supervised else replace(objective, supervised=SUPERVISED)
 
     def recipe(self) -> Recipe:
         """Return how to train, under this aligner's own seed."""
@@ -236,39 +254,39 @@ def train(
     if settings.events and Group.now().leads:
         require_tensorboard()
     where = device or next(iter(spaces.values())).device
-    dims = {name: rows.dim for name, rows in spaces.items()}
-    critic_depth = PRESETS[settings.preset].critic_depth
-    objective = settings.objective(pairs=pairs is not None)
-    scores = scores or built_in(spaces, settings.seed, where)
-
-    def new(generator: Generator) -> Network:
-        made = Network(dims, settings.shape(tuple(dims.values())), generator)
-        for (source, target), alignment in (linear or {}).items():
-            start_at(made, source, target, weight(alignment.map), weight(alignment.inverse))
-        return made
+    judged = scores or built_in(spaces, settings.seed, where)
 
     def make(seed: int) -> Training:
-        generator = Generator().manual_seed(mixed(seed, 0))
-        made = (network or new)(generator)
-        width = made.shape.width
-        critics = Discriminators(
-            dims, width, generator, latent_discriminators=objective.latent_discriminators, width=width, depth=critic_depth
-        )
-        group = Group.now()
-        recipe = replace(settings.recipe(), seed=seed)
-        batches = Batches(spaces, recipe.batch, seed, rank=group.rank, world=group.world, pairs=pairs, device=where)
-        return Training(
-            made.to(where),
-            critics.to(where),
-            batches,
-            objective,
-            recipe,
-            scores,
-            file=_file(settings, seed) if settings.checkpoint else None,
-            every=settings.every,
-        )
+        return prepared(replace(settings, seed=seed), spaces, judged, linear=linear, network=network, pairs=pairs, device=where)
 
     return best_of(make, settings.seed, settings.seeds, Path(settings.events) if settings.events else None, progress)
+
+
+def prepared(
+    settings: Vec2Vec,
+    spaces: Mapping[str, Rows],
+    scores: Scores,
+    *,
+    linear: Mapping[tuple[str, str], Alignment] | None = None,
+    network: Callable[[Generator], Network] | None = None,
+    pairs: Int[Tensor, "p 2"] | None = None,
+    device: torch.device | None = None,
+) -> Training:
+    """Return the training of one seed, before its first step or where its checkpoint left it; arguments as for `train`."""
+    where = device or next(iter(spaces.values())).device
+    dims = {name: rows.dim for name, rows in spaces.items()}
+    generator = Generator().manual_seed(mixed(settings.seed, 0))
+    made = network(generator) if network else Network(dims, settings.shape(tuple(dims.values())), generator)
+    for (source, target), alignment in (linear or {}).items():
+        start_at(made, source, target, weight(alignment.map), weight(alignment.inverse))
+    objective = settings.objective(pairs=pairs is not None)
+    width, depth = made.shape.width, PRESETS[settings.preset].critic_depth
+    latents = objective.latent_discriminators
+    critics = Discriminators(dims, width, generator, latent_discriminators=latents, width=width, depth=depth)
+    group, recipe = Group.now(), settings.recipe()
+    batches = Batches(spaces, recipe.batch, settings.seed, rank=group.rank, world=group.world, pairs=pairs, device=where)
+    file = _file(settings, settings.seed) if settings.checkpoint else None
+    return Training(made.to(where), critics.to(where), batches, objective, recipe, scores, file=file, every=settings.every)
 
 
 def built_in(spaces: Mapping[str, Rows], seed: int, device: torch.device) -> Scores:
@@ -293,8 +311,8 @@ def weight(learned: Map) -> Tensor:
 
 
 def _overlaid(preset: T, settings: Vec2Vec, but: tuple[str, ...] = ()) -> T:
-    """Return the preset with the fields that were set in place of its own."""
+    """Return the preset with the fields that were set in place of its own, and 0 for those left out."""
     own = {field.name: getattr(settings, field.name) for field in fields(settings)}
-    default = {field.name: field.default for field in fields(settings)}
-    shared = [f.name for f in fields(preset) if f.name in own and f.name not in but and own[f.name] != default[f.name]]
-    return replace(preset, **{name: own[name] for name in shared})
+    shared = [field.name for field in fields(preset) if field.name in own and field.name not in but]
+    chosen = {name: own[name] for name in shared if own[name]} | {name: 0 for name in shared if name in settings.left_out}
+    return replace(preset, **{name: type(getattr(preset, name))(value) for name, value in chosen.items()})

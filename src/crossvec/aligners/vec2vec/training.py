@@ -153,14 +153,13 @@ class Training:
         rows = self.batches.at(self.done)
         torch.manual_seed(mixed(self.recipe.seed, self.group.rank, self.done))  # dropout's, so that nothing need be saved
         part = min(1.0, (self.done + 1) / max(self.recipe.warmup, 1))
+        told: dict[str, Tensor] = {}
+        # One context for both updates: it casts the network's weights once. The discriminators' are cast anew after their own.
         with self._precision():
             passes = self._forward(self.network, rows)
-        told: dict[str, Tensor] = {}
-        if self.adversarial:
-            with self._precision():
+            if self.adversarial:
                 loss, told = self._critics_loss(self.network, self.discriminators, rows, self.objective, passes=passes)
-            self._move(self.critics, loss, part)
-        with self._precision():
+                self._move(self.critics, loss, part)
             loss, parts = self._generator_loss(
                 self.network,
                 self.discriminators,
@@ -170,7 +169,7 @@ class Training:
                 pairs=self._pairs(),
                 pseudo=self._guesses(passes.translations) if self.objective.pseudo else None,
             )
-        self._move(self.generator, loss, part)
+            self._move(self.generator, loss, part)
         self.scaler.update()
         self.done += 1
         self._since += 1
@@ -255,9 +254,10 @@ class Training:
         return nullcontext() if half is None else torch.autocast(self.device.type, half)
 
     def _move(self, flat: Flat, loss: Tensor, part: float) -> None:
-        flat.cleared()
-        torch.autograd.backward(self.scaler.scale(loss))
-        flat.move(self.done, part, self.group, self.scaler)
+        with torch.autocast(self.device.type, enabled=False):
+            flat.cleared()
+            torch.autograd.backward(self.scaler.scale(loss))
+            flat.move(self.done, part, self.group, self.scaler)
 
     def _pairs(self) -> dict[Direction, tuple[Tensor, Tensor]] | None:
         known = self.batches.paired_at(self.done) if self.objective.supervised else None

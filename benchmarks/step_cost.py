@@ -1,0 +1,155 @@
+"""step_cost — what a training step of vec2vec costs beside the matrix products in it.
+
+In    preset, precision, batch, dims, device
+Out   results/step-cost/ROW.json     seconds of a step, FLOPs counted, seconds of the same products alone, machine, versions
+Uses  crossvec.aligners.vec2vec
+
+The floor is measured, not quoted: every product of a step (its shapes, layouts and type are taken from the step itself) is done
+again, alone, on tensors of its own, and steps and products take turns, so that a busy machine slows both. FLOPs are 2 m k n a
+product. A step is what `Training.step` does: batches, both updates and the average included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import run
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from crossvec.aligners.vec2vec import Vec2Vec, prepared
+from crossvec.aligners.vec2vec.data import Rows
+from crossvec.aligners.vec2vec.training import Training
+from crossvec.geometry import unit
+
+PRODUCTS = {"aten::mm": 0, "aten::addmm": 1, "aten::bmm": 0}
+"""Operations that are matrix products, and where their two factors begin among the arguments."""
+
+WARM_UP = 5
+ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Product:
+    """One matrix product: the sizes and strides of both factors, and their type."""
+
+    left: tuple[tuple[int, ...], tuple[int, ...]]
+    right: tuple[tuple[int, ...], tuple[int, ...]]
+    dtype: torch.dtype
+
+    @property
+    def flops(self) -> int:
+        *batch, rows, inner = self.left[0]
+        return 2 * rows * inner * self.right[0][-1] * (batch[0] if batch else 1)
+
+
+class Counting(TorchDispatchMode):
+    """Takes down every matrix product that is done inside, forward and backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products: list[Product] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        first = PRODUCTS.get(function._schema.name)
+        if first is not None:
+            a, b = args[first : first + 2]
+            self.products.append(Product((tuple(a.shape), a.stride()), (tuple(b.shape), b.stride()), a.dtype))
+        return function(*args, **(kwargs or {}))
+
+
+def products_of(training: Training) -> list[Product]:
+    """Every product of the training's next step, which is taken."""
+    with Counting() as counting:
+        training.step()
+    return counting.products
+
+
+def alone(products: list[Product], device: torch.device) -> Callable[[], None]:
+    """A function that does these products and nothing else."""
+
+    def factor(shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        made = torch.empty_strided(shape, stride, dtype=dtype, device=device)
+        return made.copy_(torch.randn(shape, device=device))
+
+    factors = [(factor(*p.left, p.dtype), factor(*p.right, p.dtype)) for p in products]
+
+    def all_of_them() -> None:
+        for a, b in factors:
+            torch.matmul(a, b)
+
+    return all_of_them
+
+
+def seconds_of(work: Callable[[], None], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        return time.perf_counter() - started
+    # Processor time: what others do on the machine is not counted.
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def measure(row: dict[str, Any]) -> dict[str, Any]:
+    device = torch.device(row["device"])
+    generator = torch.Generator().manual_seed(0)
+    clouds = [unit(torch.randn(ROWS, d, generator=generator)).to(device) for d in row["dims"]]
+    spaces = {name: Rows.of(cloud) for name, cloud in zip("xy", clouds, strict=True)}
+    settings = Vec2Vec(
+        preset=row["preset"], start="cold", precision=row["precision"], batch=row["batch"], compile=row["compile"]
+    )
+    training = prepared(settings, spaces, lambda _network: 0.0, device=device)
+    counted = prepared(Vec2Vec(**{**vars(settings), "compile": False}), spaces, lambda _network: 0.0, device=device)
+    products = products_of(counted)
+    floor = alone(products, device)
+    for _ in range(WARM_UP):
+        training.step()
+        floor()
+    times = [(seconds_of(training.step, device), seconds_of(floor, device)) for _ in range(row["steps"])]
+    step, least = (statistics.median(column) for column in zip(*times, strict=True))
+    flops = sum(product.flops for product in products)
+    return {
+        "flops": flops,
+        "products": len(products),
+        "seconds": {"step": step, "floor": least},
+        "times_the_floor": round(step / least, 3),
+        "gflops": {"step": round(flops / step / 1e9, 1), "floor": round(flops / least / 1e9, 1)},
+        "versions": {"torch": torch.__version__},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--dims", type=int, nargs=2, default=[256, 256])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--steps", type=int, default=30)
+    row = vars(parser.parse_args())
+    found = measure(row)
+    name = "-".join(
+        [row["preset"], row["precision"], str(row["batch"]), *map(str, row["dims"]), row["device"]]
+        + ["compiled"] * row["compile"]
+    )
+    path = run.RESULTS / "step-cost" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {"row": row, **found, "machine": run.machine(), "commit": run.commit()}
+    path.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
