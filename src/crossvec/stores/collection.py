@@ -276,12 +276,16 @@ class Collection(Connected):
             if self._look(client) is not None:
                 raise StoreError(f"there is a collection {self.address.url} already", "give the new one another name")
             self._create(client, replace(like, metric=metric))
+            self.known().clear()
 
     def upsert(self, space: Space) -> int:
         """Write the rows of a batch to an existing collection, replacing those of the same id, and return their number."""
         with self.session() as client:
-            with self._telling():
-                layout = self._found(client)
+            known = self.known()
+            if (place := self.address.url) not in known:  # looking counts rows: not for every batch
+                with self._telling():
+                    known[place] = self._found(client)
+            layout: Layout = known[place]
             if space.dim != layout.dim:
                 hint = "rows of another model go to a collection of their own: give a new name"
                 raise StoreError(f"{self.address.url} holds {layout.dim:,} dimensions, and these rows {space.dim:,}", hint)
@@ -295,6 +299,7 @@ class Collection(Connected):
         with self.session() as client, self._telling():
             if self._look(client) is not None:
                 self._drop(client)
+                self.known().clear()
 
     def _outgoing(self, space: Space, layout: Layout) -> Iterator[tuple[list[Key], np.ndarray, list[dict[str, Any]]]]:
         if taken := RESERVED & set(space.columns):

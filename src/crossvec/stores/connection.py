@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from crossvec.errors import CrossvecError, MissingExtraError, StoreError
 from crossvec.stores.address import SECRETS, Address
@@ -56,7 +56,7 @@ class Connected(ABC):
         with _lock:
             if key not in _open:
                 with self._telling():
-                    _open[key] = [self._connect(), 0]
+                    _open[key] = [self._connect(), 0, {}]
             held = _open[key]
             held[1] += 1
         try:
@@ -67,6 +67,10 @@ class Connected(ABC):
                 if not held[1]:
                     del _open[key]
                     self._close(held[0])
+
+    def known(self) -> dict[str, Any]:
+        """Return what was found out in this session, for those who share it to remember; only within a session."""
+        return cast(dict[str, Any], _open[type(self), self._shared()][2])
 
     def client_library(self, module: str = "") -> Any:
         """Import the client; raises MissingExtraError with the install line when it is not installed."""
@@ -105,5 +109,5 @@ class Connected(ABC):
             raise StoreError(message.replace(secret, "…") if secret else message, hint) from None
 
 
-_open: dict[tuple[type[Connected], Hashable], list[Any]] = {}  # client and number of users, by who shares it
+_open: dict[tuple[type[Connected], Hashable], list[Any]] = {}  # client, number of users, what is known; by who shares it
 _lock = threading.RLock()
