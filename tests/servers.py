@@ -142,6 +142,28 @@ def qdrant() -> Iterator[Database]:
         yield Database(f"qdrant://{path}/{{name}}", remove=lambda store, client, ids: client.delete(store.name, ids))
 
 
+@contextmanager
+def redis() -> Iterator[Database]:
+    """A Redis of our own on a free port, which writes nothing to the disk."""
+    pytest.importorskip("redis")
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if not program:
+        pytest.skip("there is no redis-server here: apt-get install redis-server")
+    port = free_port()
+    with folder("redis") as path, open(path / "log", "wb") as log:
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(path), "--save", "", "--appendonly", "no"]
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait_for(port, server)
+            yield Database(
+                f"redis://127.0.0.1:{port}/{{name}}",
+                remove=lambda store, client, ids: client.delete(*(f"{store.name}:{i}" for i in ids)),
+            )
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
 DATABASES: dict[str, Callable[[], AbstractContextManager[Database]]] = {
     "chroma": chroma,
     "chroma-http": chroma_http,
@@ -150,6 +172,7 @@ DATABASES: dict[str, Callable[[], AbstractContextManager[Database]]] = {
     "pgvector": pgvector,
     "qdrant": qdrant,
     "qdrant-edge": qdrant_edge,
+    "redis": redis,
 }
 SLOW = {"chroma-http"}
 YOURS = os.environ.get("CROSSVEC_TEST_STORES", "").split()

@@ -45,6 +45,7 @@ DATABASES: dict[str, str] = {
     "pgvector": "crossvec.stores.pgvector:PgvectorTable",
     "qdrant": "crossvec.stores.qdrant:QdrantCollection",
     "qdrant-edge": "crossvec.stores.qdrant_edge:QdrantEdgeShard",
+    "redis": "crossvec.stores.redis:RedisHashes",
 }
 """Built-in databases, by scheme: each is a Collection (stores.collection).
 
