@@ -26,6 +26,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import recorded
+from recorded.indexes import SearchServer
 
 from crossvec.stores.collection import Collection
 
@@ -78,6 +80,18 @@ def chroma_http() -> Iterator[Database]:
 
 
 @contextmanager
+def duckdb() -> Iterator[Database]:
+    pytest.importorskip("duckdb")
+    with folder("duckdb") as path:
+        yield Database(
+            f"duckdb://{path}/file.db/{{name}}",
+            remove=lambda store, client, ids: client.sql(
+                f"DELETE FROM {store.table} WHERE id IN ({', '.join(map(str, ids))})", write=True
+            ),
+        )
+
+
+@contextmanager
 def lancedb() -> Iterator[Database]:
     pytest.importorskip("lancedb")
     with folder("lance") as path:
@@ -85,6 +99,27 @@ def lancedb() -> Iterator[Database]:
             f"lancedb://{path}/{{name}}",
             remove=lambda store, client, ids: client.open_table(store.name).delete(f"id IN ({', '.join(map(str, ids))})"),
         )
+
+
+@contextmanager
+def elasticsearch() -> Iterator[Database]:
+    """No Elasticsearch: a server of our own that answers as its documents say."""
+    pytest.importorskip("elasticsearch")
+    with recorded.serve(SearchServer()) as place:
+        yield Database(f"elasticsearch://{place}/{{name}}", remove=_remove_from_index)
+
+
+@contextmanager
+def opensearch() -> Iterator[Database]:
+    """No OpenSearch: a server of our own that answers as its documents say."""
+    pytest.importorskip("opensearchpy")
+    with recorded.serve(SearchServer("2.19.1", opensearch=True)) as place:
+        yield Database(f"opensearch://{place}/{{name}}", remove=_remove_from_index)
+
+
+def _remove_from_index(store: Collection, client: Any, ids: list[int]) -> None:
+    deletes = [{"delete": {"_index": store.name, "_id": str(i)}} for i in ids]
+    assert not client.bulk(body=deletes, refresh="true")["errors"]
 
 
 @contextmanager
@@ -167,8 +202,11 @@ def redis() -> Iterator[Database]:
 DATABASES: dict[str, Callable[[], AbstractContextManager[Database]]] = {
     "chroma": chroma,
     "chroma-http": chroma_http,
+    "elasticsearch": elasticsearch,
+    "duckdb": duckdb,
     "lancedb": lancedb,
     "milvus": milvus,
+    "opensearch": opensearch,
     "pgvector": pgvector,
     "qdrant": qdrant,
     "qdrant-edge": qdrant_edge,

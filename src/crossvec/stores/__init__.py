@@ -40,8 +40,11 @@ STORES: dict[str, str] = {
 
 DATABASES: dict[str, str] = {
     "chroma": "crossvec.stores.chroma:ChromaCollection",
+    "duckdb": "crossvec.stores.duckdb:DuckdbTable",
+    "elasticsearch": "crossvec.stores.elasticsearch:ElasticsearchIndex",
     "lancedb": "crossvec.stores.lancedb:LanceTable",
     "milvus": "crossvec.stores.milvus:MilvusCollection",
+    "opensearch": "crossvec.stores.opensearch:OpenSearchIndex",
     "pgvector": "crossvec.stores.pgvector:PgvectorTable",
     "qdrant": "crossvec.stores.qdrant:QdrantCollection",
     "qdrant-edge": "crossvec.stores.qdrant_edge:QdrantEdgeShard",
