@@ -199,6 +199,18 @@ def redis() -> Iterator[Database]:
             server.wait(20)
 
 
+@contextmanager
+def sqlite() -> Iterator[Database]:
+    pytest.importorskip("apsw")
+    pytest.importorskip("sqlite_vec")
+    with folder("sqlite") as path:
+        yield Database(
+            f"sqlite://{path}/file.db/{{name}}",
+            metrics=("cosine", "euclidean"),
+            remove=lambda store, client, ids: client.sql(f"DELETE FROM {store.table} WHERE id IN ({', '.join(map(str, ids))})"),
+        )
+
+
 DATABASES: dict[str, Callable[[], AbstractContextManager[Database]]] = {
     "chroma": chroma,
     "chroma-http": chroma_http,
@@ -211,6 +223,7 @@ DATABASES: dict[str, Callable[[], AbstractContextManager[Database]]] = {
     "qdrant": qdrant,
     "qdrant-edge": qdrant_edge,
     "redis": redis,
+    "sqlite": sqlite,
 }
 SLOW = {"chroma-http"}
 YOURS = os.environ.get("CROSSVEC_TEST_STORES", "").split()

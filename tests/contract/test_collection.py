@@ -172,13 +172,14 @@ def test_rows_without_ids_and_payload_are_kept_by_their_numbers(place: Place) ->
     assert place().describe().payload == ()
 
 
-def test_it_tells_what_it_holds(place: Place) -> None:
+def test_it_tells_what_it_holds(database: servers.Database, place: Place) -> None:
+    metric = database.metrics[1]
     assert not place().exists()
-    place("?metric=dot").write([books(6)])
+    place(f"?metric={metric}").write([books(6)])
     told = place().describe()
     assert place().exists() and place().count() == 6
     assert isinstance(told, Description) and isinstance(place(), Store)
-    assert (told.rows, told.dim, told.dtype, told.metric, told.exact) == (6, 4, "float32", "dot", True)
+    assert (told.rows, told.dim, told.dtype, told.metric, told.exact) == (6, 4, "float32", metric, True)
     assert told.ids and set(told.payload) == {"title", "year", "tags", "more"}
     assert told.name == place().name and told.normalised is not True
 

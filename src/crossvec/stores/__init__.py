@@ -49,6 +49,7 @@ DATABASES: dict[str, str] = {
     "qdrant": "crossvec.stores.qdrant:QdrantCollection",
     "qdrant-edge": "crossvec.stores.qdrant_edge:QdrantEdgeShard",
     "redis": "crossvec.stores.redis:RedisHashes",
+    "sqlite": "crossvec.stores.sqlite:SqliteTable",
 }
 """Built-in databases, by scheme: each is a Collection (stores.collection).
 

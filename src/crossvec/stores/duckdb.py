@@ -1,7 +1,7 @@
 """duckdb — tables of a DuckDB file with a column of vectors.
 
 In    duckdb:///folder/file.db/table?column=embedding&id=id     schema.table works
-Out   Space                                                     columns of FLOAT[d], DOUBLE[d] and lists; in the order of the key
+Out   Space                                                     columns of FLOAT[d], DOUBLE[d] and lists; in order of the key
 Uses  stores.collection; duckdb, pyarrow
 
 The key is the primary key, or the column that `id` names, or a column called id, which must be unique and a whole number, text

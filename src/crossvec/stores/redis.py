@@ -6,8 +6,8 @@ Uses  stores.collection; redis
 
 A row's id is what follows `books:` in its key, so no other collection may be called `books:…`. A field of bytes whose length is
 that of float32 numbers (or of float64 or float16, as `dtype` says) is a vector, other fields are payload and text. What else
-a payload holds is kept as JSON text in one field and restored. Dimension, metric and kind of ids of a collection that crossvec
-makes are kept in the hash `crossvec:books`; of others no metric is known. All keys are listed when reading begins (about 100
+a payload holds is kept as JSON text in one field and restored. Dimension, metric and kind of ids of a collection of crossvec's
+are kept in the hash `crossvec:books`; of others no metric is known. All keys are listed when reading begins (about 100
 bytes each in memory), since Redis has no order of its own. Left behind: search indexes (FT.CREATE … ON HASH makes one of what
 crossvec writes), expiry times. Not read: JSON documents, vector sets, clusters of several nodes.
 """
