@@ -218,7 +218,7 @@ def test_a_linear_start_is_where_training_begins(clouds: tuple[Tensor, Tensor]) 
 def test_a_warm_fit_finds_partners_without_pairs(world: Any) -> None:
     x, y = Rows.of(world.x).centred(), Rows.of(world.y).centred()
     rows = x.slice(0, len(x)), y.slice(0, len(y))
-    learned = Vec2Vec(start_effort="quick", steps=20, looks=2, width=48, batch=64).fit(*rows)
+    learned = Vec2Vec(effort="quick", steps=20, looks=2, width=48, batch=64).fit(*rows)
     eval_x, eval_y = (
         dataclasses.replace(side, parts=(torch.from_numpy(held),), mean=side.mean)
         for side, held in ((x, world.eval_x), (y, world.eval_y))

@@ -253,16 +253,20 @@ def _directions(frame: Frame, space: Space, where: torch.device) -> Tensor:
 def _attempt(one: Aligner, x: Tensor, y: Tensor, known: Int[np.ndarray, "p 2"] | None, step: Step, *, rivals: bool) -> Attempt:
     started = time.perf_counter()
     pairs = None if known is None else torch.from_numpy(known).to(x.device)
-    alignment = one.fit(x, y, pairs=pairs if one.needs_pairs else None, progress=step)
+    alignment = one.fit(x, y, pairs=pairs if _learns_from_pairs(one) else None, progress=step)
     step("judging", 1.0)
     verdict = judge(x, y, alignment, seed=int(getattr(one, "seed", 0)))
     unseen = None if pairs is None or not rivals else _unseen(one, alignment, x, y, pairs)
     return Attempt(one, alignment, verdict, time.perf_counter() - started, unseen)
 
 
+def _learns_from_pairs(one: Aligner) -> bool:
+    return one.needs_pairs or getattr(one, "uses_pairs", False)
+
+
 def _unseen(one: Aligner, alignment: Alignment, x: Tensor, y: Tensor, pairs: Tensor) -> float:
     """Return the mean cosine of pairs after translation, each pair by a map that has not learned from it."""
-    if not one.needs_pairs:
+    if not _learns_from_pairs(one):
         return _cosine(alignment, x, y, pairs)
     halves = pairs[::2], pairs[1::2]
     if min(map(len, halves)) < 2:

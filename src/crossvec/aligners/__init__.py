@@ -49,7 +49,10 @@ class Alignment:
 
 @runtime_checkable
 class Aligner(Protocol):
-    """A frozen dataclass of settings with one method."""
+    """A frozen dataclass of settings with one method.
+
+    One that learns without pairs, and from pairs too where there are some, says so by a class attribute `uses_pairs = True`.
+    """
 
     name: ClassVar[str]
     needs_pairs: ClassVar[bool]
@@ -72,6 +75,7 @@ ALIGNERS: dict[str, str] = {
     "gromov": "crossvec.aligners.transport:Gromov",
     "sinkhorn": "crossvec.aligners.transport:Sinkhorn",
     "emd": "crossvec.aligners.transport:EarthMover",
+    "vec2vec": "crossvec.aligners.vec2vec:Vec2Vec",
     "procrustes": "crossvec.aligners.paired:PairedProcrustes",
     "ridge": "crossvec.aligners.paired:PairedRidge",
     "low-rank": "crossvec.aligners.paired:PairedLowRank",

@@ -85,7 +85,7 @@ class Vec2Vec:
     A field at its default (0 or empty) takes the value of `preset`: `small`, width 256, for a CPU; `full`, width 1024, for
     a GPU; `paper` and `published-code`, as published. Those two differ: see `Objective`.
 
-    start           "warm" at the map that `moments` finds with `start_effort` (the width is raised to hold both spaces where it
+    start           "warm" at the map that `moments` finds with `effort` (the width is raised to hold both spaces where it
                     is not given); "cold" from random weights; empty: warm for presets that can, else cold
     rec ... pseudo  weights of the objective's terms; `supervised` is used where pairs are given
     without         fields that shall be 0, such as "latent, cycle_vsp": terms left out, no `warmup`, `ema`, `clip` or `dropout`
@@ -102,10 +102,11 @@ class Vec2Vec:
 
     name: ClassVar[str] = "vec2vec"
     needs_pairs: ClassVar[bool] = False
+    uses_pairs: ClassVar[bool] = True
 
     preset: PresetName = "small"
     start: Literal["", "cold", "warm"] = ""
-    start_effort: Effort = "standard"
+    effort: Effort = "standard"
     seed: int = 0
     seeds: int = 1
     steps: int = 0
@@ -150,6 +151,10 @@ class Vec2Vec:
         rates = {"rate": Range(0.0, 0.9, such=2e-4), "discriminator_rate": Range(0.0, 0.9, such=1e-4)}
         parts = {"ema": Range(0.0, 0.9999999, such=0.999), "dropout": Range(0.0, 0.9, such=0.1)}
         check(self, {**dict.fromkeys(counts, 0), "seeds": 1}, **{**weights, **rates, **parts})
+        for name in ("compile", "without", "checkpoint", "events"):
+            if type(getattr(self, name)) is not type(getattr(Vec2Vec, name)):
+                like = "true or false" if name == "compile" else "words"
+                raise SettingError(f"{name} cannot be {getattr(self, name)!r}", f"use {like}")
         for name in self.left_out:
             if name not in LEAVABLE or getattr(self, name):
                 raise SettingError(f"without cannot name {name!r}", f"name what is not set: {', '.join(LEAVABLE)}")
@@ -207,7 +212,7 @@ class Vec2Vec:
         warm = None
         if self.warm and not self.started():
             progress("looking for a linear start", 0.0)
-            moments = Moments(effort=self.start_effort, seed=self.seed)
+            moments = Moments(effort=self.effort, seed=self.seed)
             warm = moments.fit(x, y, progress=lambda doing, fraction: progress(f"start: {doing}", 0.3 * fraction))
         begun = 0.3 if self.warm else 0.0
         scores = None if judge is None else (lambda network: judge(Neural.of(network, "source", "target")))

@@ -176,7 +176,7 @@ class Universal:
 
 def _linear(source: Rows, target: Rows, settings: Vec2Vec) -> Alignment:
     x, y = (rows.sample(START_ROWS, mixed(settings.seed, 3)) for rows in (source, target))
-    return Moments(effort=settings.start_effort, seed=settings.seed).fit(x, y)
+    return Moments(effort=settings.effort, seed=settings.seed).fit(x, y)
 
 
 def _means(rows: Mapping[str, Rows]) -> dict[str, Tensor]:
