@@ -1,0 +1,239 @@
+"""test_databases_remote — what is particular to databases that cannot run here, held to servers written from their documents.
+
+The contract (tests/contract/test_collection.py) runs over the same servers. To run it over real ones, name them in
+CROSSVEC_TEST_STORES: see tests/servers.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import recorded
+import servers
+from recorded.indexes import SHARDS, SearchServer
+
+from crossvec import stores
+from crossvec.errors import SpaceError, StoreError
+from crossvec.space import Space
+from crossvec.stores.collection import Collection
+from crossvec.stores.documents import documents
+
+
+def cloud(n: int, dim: int = 4, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
+
+
+def opened(url: str) -> Collection:
+    store = stores.open(url)
+    assert isinstance(store, Collection)
+    return store
+
+
+def rows_of(store: Collection) -> dict[object, tuple[np.ndarray, dict[str, object]]]:
+    space = store.load()
+    return {i: (x, row) for i, x, row in zip(list(space.ids_or_numbers()), space.array(), documents(space), strict=True)}
+
+
+# --- Elasticsearch and OpenSearch
+
+
+@pytest.fixture(params=["elasticsearch", "opensearch"])
+def index(request: pytest.FixtureRequest) -> Iterator[tuple[SearchServer, str]]:
+    """A server and the address of an index on it."""
+    pytest.importorskip({"elasticsearch": "elasticsearch", "opensearch": "opensearchpy"}[request.param])
+    server = SearchServer(opensearch=request.param == "opensearch")
+    with recorded.serve(server) as place:
+        yield server, f"{request.param}://{place}/books"
+
+
+def made(server: SearchServer, fields: dict[str, dict[str, Any]], rows: dict[str, dict[str, Any]], url: str) -> None:
+    """An index that somebody else made and filled."""
+    kind, dim = ("knn_vector", "dimension") if server.opensearch else ("dense_vector", "dims")
+    fields = {
+        name: {"type": kind} | {dim if word == "dim" else word: value for word, value in told.items()}
+        if "dim" in told
+        else told
+        for name, told in fields.items()
+    }
+    with opened(url).session() as client:
+        settings = {"settings": {"index": {"knn": True}}} if server.opensearch else {}
+        client.indices.create(index="books", body={"mappings": {"properties": fields}, **settings})
+        for key, row in rows.items():
+            assert not client.bulk(body=[{"index": {"_index": "books", "_id": key}}, row])["errors"]
+
+
+@pytest.mark.parametrize("version", ["9.0.4", "9.2.0", "10.0.0"])
+def test_vectors_come_whether_the_server_leaves_them_out_of_source_or_not(version: str) -> None:
+    pytest.importorskip("elasticsearch")
+    with recorded.serve(SearchServer(version)) as place:
+        store = opened(f"elasticsearch://{place}/books")
+        store.write([Space.of(cloud(5), list(range(5)))])
+        assert np.allclose(rows_of(store)[3][0], cloud(5)[3], atol=1e-6)
+
+
+def test_a_reading_goes_on_when_its_point_in_time_is_gone(index: tuple[SearchServer, str]) -> None:
+    server, url = index
+    opened(url).write([Space.of(cloud(40), list(range(40)))])
+    seen: list[object] = []
+    for space, _ in opened(url).pages(batch=3):
+        seen += list(space.ids_or_numbers())
+        server.pits.clear()
+    assert sorted(map(int, map(str, seen))) == list(range(40)) and len(seen) == 40
+
+
+def test_points_in_time_are_given_back(index: tuple[SearchServer, str]) -> None:
+    server, url = index
+    opened(url).write([Space.of(cloud(40), list(range(40)))])
+    assert len(opened(url).load()) == 40 and not server.pits
+
+
+def test_rows_of_a_shard_that_does_not_answer_are_no_silent_loss(index: tuple[SearchServer, str]) -> None:
+    server, url = index
+    opened(url).write([Space.of(cloud(9), list(range(9)))])
+    pages = opened(url).pages(batch=2)
+    next(pages)
+    server.failing = True
+    with pytest.raises(StoreError, match="a part of .* does not answer"):
+        list(pages)
+
+
+def test_ids_are_those_of_the_documents_and_fields_those_of_the_mapping(index: tuple[SearchServer, str]) -> None:
+    server, url = index
+    rows = {"b1": {"emb": [1, 0, 0], "title": "x", "at": {"page": 3}}, "b2": {"emb": [0, 2, 0], "more": None}}
+    made(server, {"emb": {"dim": 3}, "title": {"type": "text"}, "price": {"type": "float"}}, rows, url)
+    store = opened(url)
+    told = store.describe()
+    assert set(told.payload) == {"title", "price", "at", "more"} and told.named == () and told.rows == 2
+    assert told.metric == ("euclidean" if server.opensearch else "cosine")
+    read = rows_of(store)
+    assert read["b1"][1] == {"title": "x", "at": {"page": 3}} and read["b2"][1] == {"more": None}
+    assert np.allclose(read["b2"][0], [0, 2, 0])
+
+
+def test_the_metric_is_told_by_its_usual_name() -> None:
+    pytest.importorskip("opensearchpy")
+    pytest.importorskip("elasticsearch")
+    for opensearch, field, metric in [
+        (False, {"similarity": "dot_product"}, "dot"),
+        (False, {"similarity": "l2_norm"}, "euclidean"),
+        (True, {"space_type": "cosinesimil"}, "cosine"),
+        (True, {"method": {"name": "hnsw", "engine": "faiss", "space_type": "innerproduct"}}, "dot"),
+    ]:
+        server = SearchServer(opensearch=opensearch)
+        with recorded.serve(server) as place:
+            url = f"{'opensearch' if opensearch else 'elasticsearch'}://{place}/books"
+            made(server, {"emb": {"dim": 2} | field}, {}, url)
+            assert opened(url).describe().metric == metric
+
+
+def test_one_of_several_vectors_is_chosen_and_writing_it_keeps_the_others(index: tuple[SearchServer, str]) -> None:
+    server, url = index
+    rows = {"1": {"a": [1, 0], "b": [5, 6, 7], "title": "x"}, "2": {"a": [0, 1], "title": "y"}}
+    made(server, {"a": {"dim": 2}, "b": {"dim": 3}, "title": {"type": "text"}}, rows, url)
+    with pytest.raises(StoreError, match="several vectors a row: a, b") as refused:
+        opened(url).describe()
+    assert "column=a" in refused.value.hint
+    assert opened(f"{url}?column=a").describe().named == ("a", "b")
+    opened(f"{url}?column=a").upsert(Space.of(np.array([[0, 3]], np.float32), ["1"], [{"title": "z"}]))
+    assert np.allclose(rows_of(opened(f"{url}?column=a"))["1"][0], [0, 3])
+    with pytest.raises(SpaceError, match=r"'2'\) has no vector 'b'"):
+        opened(f"{url}?column=b").load()
+    read = rows_of(opened(f"{url}?column=b&bad_rows=drop"))
+    assert list(read) == ["1"] and np.allclose(read["1"][0], [5, 6, 7]) and read["1"][1] == {"title": "z"}
+
+
+def test_a_vector_within_an_object_is_found_by_its_path(index: tuple[SearchServer, str]) -> None:
+    server, url = index
+    kind = {"type": "knn_vector", "dimension": 2} if server.opensearch else {"type": "dense_vector", "dims": 2}
+    rows = {"1": {"emb": {"text": [1, 0], "model": "m"}}, "2": {"emb.text": [0, 1]}}
+    made(server, {"emb": {"properties": {"text": kind, "model": {"type": "keyword"}}}}, rows, url)
+    read = rows_of(opened(f"{url}?column=emb.text"))
+    assert np.allclose(read["1"][0], [1, 0]) and read["1"][1] == {"emb": {"model": "m"}}
+    assert np.allclose(read["2"][0], [0, 1]) and read["2"][1] == {}
+
+
+def test_ids_and_names_that_an_index_refuses_come_back(index: tuple[SearchServer, str]) -> None:
+    _, url = index
+    payload = [{"": 1}, {"a..b": {".": 2}}, {"_id": "x", "vector": [1], "deep": [{" ": 0}]}, {"a.b": 1, "a": 2}]
+    ids = ["x" * 513, "ü" * 300, "short", " "]
+    opened(url).write([Space.of(cloud(4), ids, [{"n": i, "rest": None} | row for i, row in enumerate(payload)])])
+    assert {key: row[1]["n"] for key, row in rows_of(opened(url)).items()} == dict(zip(ids, range(4), strict=True))
+    for key, row in zip(ids, payload, strict=True):
+        read = rows_of(opened(url))[key][1]
+        assert {name: read[name] for name in row} == row
+
+
+def test_a_row_that_the_index_refuses_is_named_with_the_reason() -> None:
+    pytest.importorskip("elasticsearch")
+    server = SearchServer()
+    with recorded.serve(server) as place:
+        url = f"elasticsearch://{place}/books"
+        made(server, {"emb": {"dim": 2, "similarity": "dot_product"}}, {}, url)
+        with pytest.raises(StoreError, match="refuses the row 'b' of .*only be used with unit-length") as refused:
+            opened(url).upsert(Space.of(np.array([[1, 0], [3, 0]], np.float32), ["a", "b"]))
+    assert "mode=upsert" in refused.value.hint
+
+
+def test_patterns_and_aliases_of_several_indexes_are_refused(index: tuple[SearchServer, str]) -> None:
+    server, url = index
+    for name in ("books", "books-2"):
+        opened(url.replace("books", name)).write([Space.of(cloud(2), [1, 2])])
+    server.aliases = {"all": ["books", "books-2"], "now": ["books-2"]}
+    assert len(opened(url.replace("books", "now")).load()) == 2
+    with pytest.raises(StoreError, match="stands for 2 indexes"):
+        opened(url.replace("books", "all")).describe()
+    with pytest.raises(StoreError, match="is a pattern"):
+        opened(url.replace("books", "books*")).describe()
+
+
+def test_an_index_that_keeps_no_source_or_no_vectors_says_so(index: tuple[SearchServer, str]) -> None:
+    server, url = index
+    with opened(url).session() as client:
+        client.indices.create(index="plain", body={"mappings": {"properties": {"title": {"type": "text"}}}})
+        client.indices.create(index="bare", body={"mappings": {"_source": {"enabled": False}, "properties": {}}})
+    with pytest.raises(StoreError, match="plain holds no vectors"):
+        opened(url.replace("books", "plain")).describe()
+    with pytest.raises(StoreError, match="keeps no _source"):
+        opened(url.replace("books", "bare")).describe()
+
+
+@pytest.mark.parametrize(
+    ("user", "variable"), [("", "ELASTICSEARCH_API_KEY"), ("elastic@", "ELASTICSEARCH_PASSWORD"), ("", "OPENSEARCH_PASSWORD")]
+)
+def test_a_key_comes_from_the_environment_and_a_wrong_one_is_not_repeated(
+    user: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import base64
+
+    scheme = "opensearch" if variable.startswith("OPENSEARCH") else "elasticsearch"
+    pytest.importorskip({"elasticsearch": "elasticsearch", "opensearch": "opensearchpy"}[scheme])
+    name = user.rstrip("@") or "admin"
+    right = "right" if variable.endswith("API_KEY") else base64.b64encode(f"{name}:right".encode()).decode()
+    with recorded.serve(SearchServer(opensearch=scheme == "opensearch", secret=right)) as place:
+        url = f"{scheme}://{user}{place}/books?tls=no"
+        monkeypatch.setenv(variable, "hunter2")
+        with pytest.raises(StoreError, match="asks for a key") as refused:
+            opened(url).describe()
+        assert variable in refused.value.hint and "hunter2" not in str(refused.value) + refused.value.hint
+        monkeypatch.setenv(variable, "right")
+        opened(url).write([Space.of(cloud(3), [1, 2, 3])])
+        assert opened(url).count() == 3
+
+
+@pytest.mark.parametrize("scheme", ["elasticsearch", "opensearch"])
+def test_a_server_that_is_not_there_is_told_with_its_port(scheme: str) -> None:
+    pytest.importorskip({"elasticsearch": "elasticsearch", "opensearch": "opensearchpy"}[scheme])
+    with pytest.raises(StoreError, match="cannot be reached") as refused:
+        opened(f"{scheme}://127.0.0.1:{servers.free_port()}/books").describe()
+    assert "9200" in refused.value.hint
+    with pytest.raises(StoreError, match="names no host"):
+        opened(f"{scheme}:///books").describe()
+
+
+def test_the_rows_of_these_tests_lie_in_several_shards(index: tuple[SearchServer, str]) -> None:
+    server, url = index
+    opened(url).write([Space.of(cloud(9), list(range(9)))])
+    assert SHARDS > 1 and all(server.indexes["books"].shards)
