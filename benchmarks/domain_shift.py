@@ -38,7 +38,7 @@ from torch import Tensor
 
 from crossvec.aligners import Alignment, Linear, create, silent
 from crossvec.aligners import search as third
-from crossvec.aligners.refine import FINISHES, finish, refine, spread
+from crossvec.aligners.refine import RANKING, finish, refine, spread
 from crossvec.evaluation import evaluate
 from crossvec.geometry import nearest, principal_axes, procrustes, unit
 from crossvec.space import Space
@@ -205,8 +205,8 @@ def _searched(x: Cloud, y: Cloud, seed: int, skip: int, starts: int = 2048, keep
     start = zx.new_zeros(zx.shape[1], zy.shape[1])
     start[skip:, skip:] = found.map
     c = refine(zx, zy, start, rounds=ROUNDS, neighbours=NEIGHBOURS, progress=silent)
-    forward = finish(c, spread(zx), spread(zy), FINISHES["ranking"])
-    backward = finish(c.T, spread(zy), spread(zx), FINISHES["ranking"])
+    forward = finish(c, spread(zx), spread(zy), RANKING)
+    backward = finish(c.T, spread(zy), spread(zx), RANKING)
     maps = Linear.of(axes_x @ forward @ axes_y.T), Linear.of(axes_y @ backward @ axes_x.T)
     return Found(Alignment(*maps, evidence={"objective": found.objective}), mean_x, mean_y)
 

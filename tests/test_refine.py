@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crossvec import geometry
 from crossvec.aligners import refine as refining
-from crossvec.aligners.refine import FINISHES, Finish, finish, neighbour_covariance, refine, spread
+from crossvec.aligners.refine import ORTHOGONAL, RANKING, Finish, finish, neighbour_covariance, refine, spread
 from crossvec.geometry import polar, principal_axes, unit
 
 
@@ -101,7 +101,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
 @given(dx=st.integers(1, 8), dy=st.integers(1, 8), seed=st.integers(0, 10_000))
 def test_the_orthogonal_finish_is_the_semi_orthogonal_polar_factor(dx: int, dy: int, seed: int) -> None:
     c = normal(dx, dy, seed=seed)
-    w = finish(c, torch.rand(dx) + 0.1, torch.rand(dy) + 0.1, FINISHES["orthogonal"])
+    w = finish(c, torch.rand(dx) + 0.1, torch.rand(dy) + 0.1, ORTHOGONAL)
     assert torch.allclose(w, polar(c), atol=1e-4)
     assert torch.allclose(torch.linalg.svdvals(w), torch.ones(min(dx, dy)), atol=1e-4)
 
@@ -128,14 +128,14 @@ def test_whitening_without_a_power_gives_the_target_its_own_covariance() -> None
     assert torch.allclose((x @ w).T @ (x @ w) / len(x), torch.diag(spreads[1]), atol=1e-3)
 
 
-@pytest.mark.parametrize("how", FINISHES)
-def test_every_finish_ignores_the_scale_of_what_it_is_given(how: str) -> None:
+@pytest.mark.parametrize("how", [ORTHOGONAL, RANKING, Finish(0.5, 0.5, 0.4)])
+def test_every_finish_ignores_the_scale_of_what_it_is_given(how: Finish) -> None:
     x, y = paired()
     c, spreads = x.T @ y, (spread(x), spread(y))
-    w = finish(c, *spreads, FINISHES[how])
-    assert torch.allclose(finish(1000 * c, *spreads, FINISHES[how]), w, atol=1e-3)
+    w = finish(c, *spreads, how)
+    assert torch.allclose(finish(1000 * c, *spreads, how), w, atol=1e-3)
     # u W has the direction it had when a side is measured in another unit.
-    scaled = finish(7 * c, 49 * spreads[0], spreads[1], FINISHES[how])
+    scaled = finish(7 * c, 49 * spreads[0], spreads[1], how)
     assert torch.allclose(scaled / scaled.norm(), w / w.norm(), atol=1e-3)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +140,26 @@ class Translator:
         return placed.cpu().numpy()
 
     def _carry(self, rows: Float[Tensor, "k dx"]) -> Float[Tensor, "k dy"]:
-        if isinstance(self.forward, Linear) and self.target.norm is not None and not bool(self.forward.bias.any()):
-            # Without a bias a ray goes to a ray, and on a sphere only the ray counts: centring folds into the product,
-            # which spares three passes over the rows.
-            weight = self.forward.weight
-            return self.target.place(torch.addmm(-(self.source.mean @ weight), rows, weight))
-        directions, lengths = self.source.centre(rows)
-        return self.target.place(self.forward(directions), lengths * (self.target.radius / self.source.radius))
+        if self._folded is None:
+            directions, lengths = self.source.centre(rows)
+            return self.target.place(self.forward(directions), lengths * (self.target.radius / self.source.radius))
+        weight, shift, bias = self._folded
+        rays = torch.addmm(shift, rows, weight)
+        if bias is not None:
+            mean = self.source.mean[None]
+            rays.addr_(torch.cdist(rows, mean, compute_mode="donot_use_mm_for_euclid_dist")[:, 0], bias)
+        return self.target.place(rays)
+
+    @cached_property
+    def _folded(self) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """Return weight, shift and perhaps bias that carry rows as they are to rays, where only rays count: on a sphere.
+
+        o W + |o| b points where (o / |o|) W + b does, o = row - mean. That spares passes over the rows.
+        """
+        if not isinstance(self.forward, Linear) or self.target.norm is None:
+            return None
+        weight, bias = self.forward.weight, self.forward.bias
+        return weight, -(self.source.mean @ weight), bias if bool(bias.any()) else None
 
     def translate_space(self, space: Space) -> Space:
         """Carry a whole space across in batches; the result keeps its ids and payload.

@@ -1,30 +1,34 @@
-"""moments — the default aligner: third moments find the rotation, neighbours refine it, a shrunken map finishes it.
+"""moments — the default aligner: third moments find the rotation, neighbours refine it, soft assignments finish it.
 
 In    x (n, dx), y (m, dy)  float32 centred unit rows, no pairs
 Out   Alignment             linear maps both ways; evidence for the Verdict
-Uses  search, refine, geometry
+Uses  search, refine, assignment, geometry
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from crossvec.aligners import Alignment, Effort, Linear, Step, silent
-from crossvec.aligners.refine import FINISHES, FinishName, finish, refine, spread
+from crossvec.aligners.assignment import TEMPERATURES, learn
+from crossvec.aligners.limits import Range, check
+from crossvec.aligners.refine import ORTHOGONAL, RANKING, finish, refine, spread
 from crossvec.aligners.search import search
-from crossvec.errors import SettingError, SpaceError
+from crossvec.errors import SpaceError
 from crossvec.geometry import principal_axes
 
-# effort: random starts, starts carried to all axes, kicks, rounds of refinement
-PRESETS: dict[str, tuple[int, int, int, int]] = {
-    "quick": (2048, 4, 9, 2),
-    "standard": (4096, 8, 24, 5),
-    "thorough": (16384, 24, 96, 8),
+FinishName = Literal["orthogonal", "ranking", "balanced", "faithful"]
+
+# effort: random starts, starts carried to all axes, kicks, rounds of refinement, steps of learning the final map
+PRESETS: dict[str, tuple[int, int, int, int, int]] = {
+    "quick": (2048, 4, 9, 2, 60),
+    "standard": (4096, 8, 24, 5, 200),
+    "thorough": (16384, 24, 96, 8, 400),
 }
 
 
@@ -35,7 +39,8 @@ class Moments:
     Fields left at 0 take the value that `effort` sets. `axes` bounds the principal axes whose third moments are used (memory
     grows with its cube: 256 axes take 64 MB a side); `damping` is the power of an axis' deviation that is divided out of it;
     `neighbours` is how many rows across are averaged in refinement. `finish` makes the final map: `orthogonal` (Procrustes on
-    the pseudo-pairs), `ranking` (the default: finds the right row most often), `balanced`, or `faithful` (highest cosine).
+    the pseudo-pairs), or one learned from soft assignments in `steps` steps: `ranking` (the default: finds the right row most
+    often), `faithful` (highest cosine), `balanced` (between them).
 
     Raises SettingError for settings that cannot be, SpaceError for a cloud whose rows are all the same.
     """
@@ -46,6 +51,7 @@ class Moments:
     keep: int = 0
     kicks: int = 0
     rounds: int = 0
+    steps: int = 0
     axes: int = 256
     damping: float = 0.5
     neighbours: int = 10
@@ -53,6 +59,10 @@ class Moments:
 
     name: ClassVar[str] = "moments"
     needs_pairs: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        preset = dict.fromkeys(("starts", "keep", "kicks", "rounds", "steps"), 0)
+        check(self, preset, damping=Range(0.0, 1.0))
 
     def fit(
         self,
@@ -63,14 +73,8 @@ class Moments:
         progress: Step = silent,
     ) -> Alignment:
         """Learn maps between two centred clouds of unit rows; `pairs` are not used."""
-        starts, keep, kicks, rounds = (
-            given or preset
-            for given, preset in zip((self.starts, self.keep, self.kicks, self.rounds), PRESETS[self.effort], strict=True)
-        )
-        if min(starts, keep, rounds, self.axes, self.neighbours) < 1 or not 0 <= self.damping <= 1:
-            raise SettingError(
-                "moments needs counts of 1 or more and a damping from 0 to 1", "leave a count out for its default"
-            )
+        given = (self.starts, self.keep, self.kicks, self.rounds, self.steps)
+        starts, keep, kicks, rounds, steps = (one or preset for one, preset in zip(given, PRESETS[self.effort], strict=True))
         for name, rows in (("source", x), ("target", y)):
             if not bool(rows.any()):  # equal rows centre to zeros
                 raise SpaceError(
@@ -96,14 +100,21 @@ class Moments:
             found.map,
             rounds=rounds,
             neighbours=min(self.neighbours, len(x), len(y)),
-            progress=lambda doing, done: progress(doing, 0.4 + 0.6 * done),
+            progress=lambda doing, done: progress(doing, 0.4 + 0.3 * done),
         )
-        forward = finish(c, spread(zx), spread(zy), FINISHES[self.finish])
-        backward = finish(c.T, spread(zy), spread(zx), FINISHES[self.finish])
+        forward = self._finished(c, zx, zy, steps, generator, lambda doing, done: progress(doing, 0.7 + 0.15 * done))
+        backward = self._finished(c.T, zy, zx, steps, generator, lambda doing, done: progress(doing, 0.85 + 0.15 * done))
         progress("done", 1.0)
         return Alignment(
-            Linear.of(axes_x @ forward @ axes_y.T),
-            Linear.of(axes_y @ backward @ axes_x.T),
+            Linear(axes_x @ forward.weight @ axes_y.T, forward.bias @ axes_y.T),
+            Linear(axes_y @ backward.weight @ axes_x.T, backward.bias @ axes_x.T),
             evidence={"objective": found.objective},
             trace=({"objectives": list(found.objectives), "objective": found.objective, "kicks": found.kicks},),
         )
+
+    def _finished(self, c: Tensor, zx: Tensor, zy: Tensor, steps: int, generator: torch.Generator, progress: Step) -> Linear:
+        """Return the final map from zx to zy, given the cross-covariance of their pseudo-pairs."""
+        if self.finish == "orthogonal":
+            return Linear.of(finish(c, spread(zx), spread(zy), ORTHOGONAL))
+        start = finish(c, spread(zx), spread(zy), RANKING)
+        return learn(zx, zy, start, TEMPERATURES[self.finish], steps=steps, generator=generator, progress=progress)

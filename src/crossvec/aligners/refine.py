@@ -1,7 +1,7 @@
-"""refine — improve a map by the neighbours it finds, and make the final map from the pseudo-pairs.
+"""refine — improve a map by the neighbours it finds.
 
 In    zx (n, dx), zy (m, dy)   unit rows on their own principal axes, and a map (dx, dy) that is roughly right
-Out   a cross-covariance (dx, dy) of pseudo-pairs, and from it the map that a `Finish` names
+Out   a cross-covariance (dx, dy) of pseudo-pairs, and from it the map that a `Finish` describes
 Uses  geometry
 
 Every row is paired with the mean of its nearest rows across, in both directions (iterative closest points, as mini-vec2vec's
@@ -12,7 +12,7 @@ That share confirms whatever the map says and freezes weak axes where they are, 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -44,13 +44,9 @@ class Finish(NamedTuple):
     power: float
 
 
-FINISHES = {
-    "orthogonal": Finish(0.0, 0.0, 0.0),
-    "ranking": Finish(0.25, 0.1, 0.0),
-    "balanced": Finish(0.4, 0.4, 0.1),
-    "faithful": Finish(0.5, 0.5, 0.4),
-}
-FinishName = Literal["orthogonal", "ranking", "balanced", "faithful"]
+ORTHOGONAL = Finish(0.0, 0.0, 0.0)
+RANKING = Finish(0.25, 0.1, 0.0)
+"""Finds the right row more often than the rotation does: axes that many rows share count less."""
 
 
 def refine(
@@ -70,7 +66,7 @@ def refine(
         c = neighbour_covariance(zx, zy, matching, neighbours)
         tilt = spread_x[:, None] * w * spread_y
         c = c - DEBIAS * (c * tilt).sum() / tilt.square().sum().clamp_min(1e-30) * tilt
-        w, matching = polar(c), finish(c, spread_x, spread_y, FINISHES["ranking"])
+        w, matching = polar(c), finish(c, spread_x, spread_y, RANKING)
     progress("refining by neighbours", 1.0)
     return c
 
@@ -78,7 +74,7 @@ def refine(
 def finish(
     c: Float[Tensor, "dx dy"], spread_x: Float[Tensor, " dx"], spread_y: Float[Tensor, " dy"], how: Finish
 ) -> Float[Tensor, "dx dy"]:
-    """Return the final map between principal axes of the given variances."""
+    """Return the map between principal axes of the given variances."""
     x, y = spread_x**-how.source, spread_y**how.target
     return x[:, None] * polar(x[:, None] * c / y, how.power) * y
 

@@ -136,9 +136,10 @@ class Moments:
         t = (self.tx.reshape(k * k, k) @ r).view(b, k, k, k).permute(0, 1, 3, 2).reshape(b, k * k, k)
         return (t @ r).reshape(b, k, k * k) @ self.ty.reshape(k, k * k).T
 
-    def objectives(self, r: Float[Tensor, "b k k"]) -> Float[Tensor, " b"]:
-        """Return f for many square rotations."""
-        return cast(Tensor, (r * self.gradients(r)).sum((1, 2)) / (self.tx.norm() * self.ty.norm()).clamp_min(TINY))
+    def objectives(self, r: Float[Tensor, "*b kx ky"]) -> Float[Tensor, "*b"]:
+        """Return f for a rotation, or for many square ones."""
+        g = self.gradient(r) if r.dim() == 2 else self.gradients(r)
+        return cast(Tensor, (r * g).sum((-2, -1)) / (self.tx.norm() * self.ty.norm()).clamp_min(TINY))
 
     def ascend(self, r: Float[Tensor, "b k k"], steps: int, second: float = 0.0) -> Float[Tensor, "b k k"]:
         """Climb f from many rotations; `second` adds the pull of the second moments, C_x R C_y: it settles the first axes."""
@@ -163,8 +164,7 @@ class Moments:
     def settle(self, r: Float[Tensor, "kx ky"]) -> tuple[float, Float[Tensor, "kx ky"]]:
         """Return f one full step from r, and the gradient at r; its polar factor is the rotation reached."""
         g = self.gradient(r)
-        r = polar(g)
-        return float((r * self.gradient(r)).sum() / (self.tx.norm() * self.ty.norm()).clamp_min(TINY)), g
+        return float(self.objectives(polar(g))), g
 
     def embed(self, r: Float[Tensor, "a b"]) -> Float[Tensor, "kx ky"]:
         """Return r on all axes, with zeros where it knows nothing."""
@@ -178,9 +178,9 @@ class Moments:
 
 
 def _forget_directions(g: Float[Tensor, "kx ky"], generator: torch.Generator) -> Float[Tensor, "kx ky"]:
-    u, s, vt = torch.linalg.svd(g, full_matrices=False)
+    u, s, vt = torch.linalg.svd(polar(g, 0.5), full_matrices=False)
     kept = (torch.rand(len(s), generator=generator) >= FORGOTTEN).to(g.device)
-    return cast(Tensor, (u * ((s / s[:1].clamp_min(TINY)).sqrt() * kept)) @ vt)
+    return cast(Tensor, (u * (s * kept)) @ vt)
 
 
 def _forget_axes(g: Float[Tensor, "kx ky"], generator: torch.Generator) -> Float[Tensor, "kx ky"]:
@@ -188,9 +188,8 @@ def _forget_axes(g: Float[Tensor, "kx ky"], generator: torch.Generator) -> Float
 
 
 def _turn(g: Float[Tensor, "kx ky"], generator: torch.Generator) -> Float[Tensor, "kx ky"]:
-    u, s, vt = torch.linalg.svd(g, full_matrices=False)
-    noise = TURN * torch.randn(len(s), len(s), generator=generator).to(g.device)
-    return cast(Tensor, (u * (s / s[:1].clamp_min(TINY)).sqrt()) @ torch.linalg.matrix_exp(noise - noise.T) @ vt)
+    noise = TURN * torch.randn(g.shape[1], g.shape[1], generator=generator).to(g.device)
+    return cast(Tensor, polar(g, 0.5) @ torch.linalg.matrix_exp(noise - noise.T))
 
 
 KICKS = (_forget_directions, _forget_axes, _turn)

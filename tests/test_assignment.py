@@ -1,0 +1,88 @@
+"""test_assignment — balanced plans by their definition, and what a map learned from them must and must not change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import make_world
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from crossvec.aligners.assignment import TEMPERATURES, Temperatures, balanced, learn
+from crossvec.geometry import polar, unit
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def learned(x: Tensor, y: Tensor, w: Tensor, how: str = "ranking", steps: int = 60) -> Tensor:
+    made = learn(x, y, w, TEMPERATURES[how], steps=steps, generator=seeded(0), progress=lambda _doing, _done: None)
+    return unit(made(x))
+
+
+def planted() -> tuple[Tensor, Tensor, Tensor]:
+    """Two clouds of other texts, and the rotation that pairs of a third set of texts give."""
+    world = make_world(pool=600, seed=3)
+    x, y = (torch.from_numpy(side) for side in (world.x, world.y))
+    ex, ey = (torch.from_numpy(side) for side in (world.eval_x, world.eval_y))
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    return unit(x - mean_x), unit(y - mean_y), polar(unit(ex - mean_x).T @ unit(ey - mean_y))
+
+
+@given(n=st.integers(1, 12), m=st.integers(1, 12), seed=st.integers(0, 1000))
+def test_a_plan_shares_out_every_source_row_whole(n: int, m: int, seed: int) -> None:
+    plan = balanced(2 * torch.randn(n, m, generator=seeded(seed)))
+    assert torch.allclose(plan.sum(1), torch.ones(n), atol=1e-5)
+    assert (plan >= 0).all()
+
+
+def test_a_plan_gives_every_target_row_nearly_its_share() -> None:
+    """A hub, near to every source row, takes most of a softmax and no more than its share of a balanced plan."""
+    scores = torch.randn(300, 300, generator=seeded(0))
+    scores[:, 7] += 4
+    assert scores.softmax(1)[:, 7].sum() > 30
+    assert 0.5 < balanced(scores).sum(0)[7] < 2
+
+
+@given(seed=st.integers(0, 1000), hub=st.floats(-3, 3))
+def test_what_all_source_rows_think_of_a_target_row_does_not_matter(seed: int, hub: float) -> None:
+    scores = torch.randn(6, 9, generator=seeded(seed))
+    liked = scores.clone()
+    liked[:, 2] += hub
+    assert torch.allclose(balanced(scores), balanced(liked), atol=1e-4)
+
+
+def test_a_true_map_stays_true() -> None:
+    x, y, truth = planted()
+    assert float((learned(x, y, truth) * unit(x @ truth)).sum(1).mean()) > 0.9
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_the_size_of_the_map_it_starts_from_does_not_matter(size: float) -> None:
+    x, y, truth = planted()
+    assert torch.allclose(learned(x, y, size * truth, steps=20), learned(x, y, truth, steps=20), atol=1e-2)
+
+
+def test_a_softer_student_keeps_nearer_to_where_target_rows_are_dense() -> None:
+    """The trade: soft maps lean toward the mean of what a row may be, sharp ones lean away from what all rows share."""
+    x, y, truth = planted()
+
+    def crowding(how: str) -> float:
+        return float((learned(x, y, truth, how) @ y.T).topk(50, dim=1).values.mean())
+
+    assert crowding("faithful") > crowding("balanced") > crowding("ranking")
+
+
+def test_the_finishes_are_ordered_from_sharp_to_soft() -> None:
+    assert [TEMPERATURES[name].student for name in ("ranking", "balanced", "faithful")] == sorted(
+        how.student for how in TEMPERATURES.values()
+    )
+    assert all(isinstance(how, Temperatures) for how in TEMPERATURES.values())
+
+
+def test_the_same_generator_gives_the_same_map() -> None:
+    x, y, truth = planted()
+    assert torch.equal(learned(x, y, truth, steps=5), learned(x, y, truth, steps=5))
+    assert not torch.equal(learned(x, y, truth, steps=5), learned(x, y, truth, steps=6))
