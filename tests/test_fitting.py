@@ -278,3 +278,11 @@ def test_a_gpu_gives_a_translator_that_works_on_the_cpu(twins: World) -> None:
     learned = fit(Space.of(twins.x), Space.of(twins.y), "procrustes", pairs=same(1000), device="cuda")
     assert learned.card["device"].startswith("cuda")
     assert found(learned, twins) > 0.9
+
+
+def test_a_store_of_copies_is_never_called_aligned() -> None:
+    """Sixty texts, ten times each: copies look like a sure shape, and are no more than sixty rows."""
+    world = make_world(n=600, m=600, paired=True)
+    copies = np.repeat(world.x[:60], 10, axis=0)
+    learned = fit(Space.of(copies), Space.of(world.y), "moments", effort="quick")
+    assert learned.verdict and learned.verdict.status != "aligned"

@@ -186,3 +186,20 @@ def test_more_clusters_than_rows_are_as_many_as_rows() -> None:
     x, _ = three_heaps()
     index, centres = kmeans(x[:5], 8, seeded(0))
     assert len(centres) == 5 and len(index.unique()) == 5
+
+
+# Copies
+
+
+@given(n=st.integers(1, 40), d=st.integers(2, 9), copies=st.integers(1, 5), seed=seeds)
+def test_copies_of_a_row_count_once_and_the_order_stays(n: int, d: int, copies: int, seed: int) -> None:
+    x = unit(normal(n, d, seed=seed))
+    order = torch.randperm(n * copies, generator=seeded(seed))
+    kept = geometry.distinct(x.repeat(copies, 1)[order])
+    assert len(kept) == len(geometry.distinct(x)) <= n
+    assert torch.equal(geometry.distinct(kept), kept)
+
+
+def test_rows_that_differ_are_all_kept() -> None:
+    x = unit(normal(2000, 12))
+    assert torch.equal(geometry.distinct(x), x)

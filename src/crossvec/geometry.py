@@ -79,6 +79,17 @@ def third_moment(z: Float[Tensor, "n k"]) -> Float[Tensor, "k k k"]:
     return whole
 
 
+def distinct(x: Float[Tensor, "n d"]) -> Float[Tensor, "u d"]:
+    """Return unit rows without those that repeat another one, in their old order.
+
+    Copies fall on the same point of any line, so sorting along one brings them together.
+    """
+    line = torch.randn(x.shape[1], generator=torch.Generator().manual_seed(0)).to(x)
+    order = (x @ line).argsort()
+    again = (x[order[1:]] * x[order[:-1]]).sum(1) > 1 - 1e-6
+    return x[torch.cat([order[:1], order[1:][~again]]).sort().values]
+
+
 @cache
 def fast_type(device: str) -> torch.dtype:
     """Return the type for products that only rank: bfloat16 where the hardware has it, else float32."""

@@ -4,7 +4,9 @@ In    x (n, dx), y (m, dy)  float32 centred unit rows, and the Alignment learned
 Out   Verdict               aligned, uncertain or failed; a calibrated probability; the evidence
 Uses  aligners, geometry
 
-Each piece of evidence looks at the translated cloud and the target cloud in a way that pairs are not needed for. `thirds` is
+Each piece of evidence looks at the source, turned by the rotation that is nearest to the map, and at the target, in a way that
+pairs are not needed for. The rotation, because final maps that stretch axes as retrieval likes it would each need a calibration
+of their own; distinct rows, because copies look like sure knowledge of a shape and are none. `thirds` is
 what `moments` maximises, so wrong maps have some of it too; `reliability` tells how much of it sampling lets anybody have.
 `local` (do matched clusters have the same shape inside?) and `masses` (do they hold the same share of rows?) are maximised by
 no built-in aligner. The probability is logistic in them. Its weights started from a regression over runs of known outcome
@@ -23,14 +25,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crossvec.aligners import Alignment
-from crossvec.aligners.search import Moments
-from crossvec.geometry import TINY, kmeans, nearest, polar, principal_axes, third_moment, unit
+from crossvec.aligners.search import SEARCH_AXES, Moments
+from crossvec.geometry import TINY, distinct, kmeans, nearest, polar, principal_axes, third_moment, unit
 
 __all__ = ["Verdict", "evidence", "judge"]
 
 ROWS = 12_000  # rows of each side that are looked at
-AXES, FEW_AXES = 128, 32
-DAMPING = 0.5
+FEW_AXES = 32
+DAMPING = 0.5  # what `moments` divides out of its axes by default
 ROWS_PER_CLUSTER = 60
 MOST_CLUSTERS = 100
 SURE, LOST = 0.8, 0.25
@@ -75,23 +77,25 @@ def judge(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alignme
 def evidence(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alignment, *, seed: int = 0) -> dict[str, float]:
     """Return what the verdict is read from.
 
-    `thirds`: agreement of the third moments on up to 128 axes under the rotation that is nearest to the map, each axis divided
-    by the root of its deviation; the objective that `moments` maximises, here for any aligner's map.
-    `first_thirds`: cosine between the third moments of the translated rows and the target on its first 32 axes.
+    `thirds`: agreement of the third moments on up to 128 axes, each divided by the root of its deviation; the objective that
+    `moments` maximises, here for any aligner's map.
+    `first_thirds`: cosine between the third moments of the turned rows and the target on its first 32 axes.
     `reliability`: the agreement on 128 axes between two halves of the target: what sampling allows.
     `local`: cosine between how the covariances inside matched clusters differ from their mean.
     `masses`: correlation of the shares of rows that matched clusters hold.
     `size`: log10 of the smaller number of rows.
-    `usable`: 1, or 0 when the translated rows have no spread or are too few to say anything.
+    `usable`: 1, or 0 when the translated rows have no spread, or too few of the rows are distinct to say anything.
     """
     generator = torch.Generator().manual_seed(seed)
     rows_x, rows_y = _sample(x, generator), _sample(y, generator)
-    p = alignment.map(rows_x)
-    p = unit(p - p.mean(0))
+    mapped = alignment.map(rows_x)
     size = math.log10(max(min(len(x), len(y)), 1))
     nothing = {**dict.fromkeys(WEIGHTS, 0.0), "size": size, "usable": 0.0}
-    if min(len(p), len(rows_y)) < 2 * ROWS_PER_CLUSTER or rows_y.shape[1] < 3 or not bool((p.var(0) > TINY).any()):
+    few = min(len(rows_x), len(rows_y)) < 2 * ROWS_PER_CLUSTER or rows_y.shape[1] < 3
+    if few or not bool((mapped.var(0) > TINY).any()):
         return nothing
+    p = rows_x @ polar(rows_x.T @ unit(mapped - mapped.mean(0)))
+    p = unit(p - p.mean(0))
     axes_x, axes_y = principal_axes(rows_x)[0], principal_axes(rows_y)[0]
     p_axes, y_axes = p @ axes_y[:, :FEW_AXES], rows_y @ axes_y[:, :FEW_AXES]
     clusters = min(MOST_CLUSTERS, min(len(p), len(rows_y)) // ROWS_PER_CLUSTER)
@@ -111,13 +115,12 @@ def evidence(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alig
 
 def _thirds(zx: Tensor, zy: Tensor, p: Tensor) -> tuple[float, float]:
     """Return the objective of `aligners.search` at the rotation nearest to x -> p, and the target's agreement with itself."""
-    kx, ky = min(AXES, zx.shape[1]), min(AXES, zy.shape[1])
+    kx, ky = min(SEARCH_AXES, zx.shape[1]), min(SEARCH_AXES, zy.shape[1])
     both = Moments.of(zx, zy, kx, ky, DAMPING)
     covariance = zx[:, :kx].T @ p[:, :ky]
     rotation = polar(covariance / both.scale_x[:, None] / both.scale_y)
-    agreement = (rotation * both.gradient(rotation)).sum() / (both.tx.norm() * both.ty.norm()).clamp_min(TINY)
     half = third_moment(zy[::2, :ky] / both.scale_y)
-    return float(agreement), _cosine(half, 2 * both.ty - half)
+    return float(both.objectives(rotation)), _cosine(half, 2 * both.ty - half)
 
 
 def _shapes(p: Tensor, in_p: Tensor, y: Tensor, in_y: Tensor, clusters: int) -> float:
@@ -154,4 +157,4 @@ def _cosine(a: Tensor, b: Tensor) -> float:
 
 
 def _sample(rows: Tensor, generator: torch.Generator) -> Tensor:
-    return rows[torch.randperm(len(rows), generator=generator)[:ROWS].to(rows.device)]
+    return distinct(rows[torch.randperm(len(rows), generator=generator)[:ROWS].to(rows.device)])
