@@ -149,9 +149,11 @@ def by_direction(suite: str) -> str:
     return told(found, table(["direction", "rows a side", "aligner", *SCORES], lines))
 
 
-def by_size(suite: str) -> str:
-    """One line a size: moments over all directions and seeds, beside the paired ceiling at that size."""
-    found = results(suite)
+def by_size(*suites: str) -> str:
+    """One line a size: moments over the first suite's directions and all seeds, beside the paired ceiling at that size."""
+    read = [result for suite in suites for result in results(suite)]
+    directions = {direction(r) for r in results(suites[0])}
+    found = [r for r in read if direction(r) in directions and r["row"]["aligner"] in ("moments", "procrustes")]
     ceiling = ceilings(found)
     lines = []
     for rows, runs in group((r for r in found if r["row"]["aligner"] == "moments"), lambda r: r["row"]["rows"]).items():
@@ -200,7 +202,7 @@ def told(found: list[Result], drawn: str) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "wiki": lambda: by_direction("wiki"),
     "wiki-summary": lambda: by_aligner("wiki"),
-    "sample-size": lambda: by_size("sample-size"),
+    "sample-size": lambda: by_size("sample-size", "wiki"),
     "sample-size-all": lambda: by_direction("sample-size"),
     "small-stores": lambda: by_size("small-stores"),
     "small-stores-all": lambda: by_direction("small-stores"),
