@@ -25,9 +25,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 import recorded
 from recorded.indexes import SearchServer
+from recorded.pinecones import PineconeServer
 
 from crossvec.stores.collection import Collection
 
@@ -39,6 +41,8 @@ class Database:
     url: str  # with {name} where the collection's name goes
     metrics: tuple[str, ...] = ("cosine", "dot", "euclidean")
     remove: Callable[[Collection, Any, list[int]], object] | None = None  # delete rows by id, through the client
+    joint: str = "_"  # what joins words in names of collections
+    payload_limit: str = ""  # what an error says of payloads of a megabyte, where these are refused
 
 
 @contextmanager
@@ -92,6 +96,15 @@ def duckdb() -> Iterator[Database]:
 
 
 @contextmanager
+def faiss() -> Iterator[Database]:
+    pytest.importorskip("faiss")
+    with folder("faiss") as path:
+        yield Database(
+            f"faiss://{path}/{{name}}.faiss", remove=lambda store, client, ids: client.index.remove_ids(np.array(ids))
+        )
+
+
+@contextmanager
 def lancedb() -> Iterator[Database]:
     pytest.importorskip("lancedb")
     with folder("lance") as path:
@@ -129,6 +142,21 @@ def milvus() -> Iterator[Database]:
         yield Database(
             f"milvus://{path}/lite.db/{{name}}", remove=lambda store, client, ids: client.delete(store.name, ids=ids)
         )
+
+
+@contextmanager
+def pinecone() -> Iterator[Database]:
+    """No Pinecone: a server of our own that answers as its documents say."""
+    pytest.importorskip("pinecone")
+    with recorded.serve(PineconeServer()) as place:
+        yield Database(f"pinecone://{place}/{{name}}", remove=_remove_from_pinecone, **PINECONE)
+
+
+PINECONE: dict[str, Any] = {"joint": "-", "payload_limit": "40 KB"}
+
+
+def _remove_from_pinecone(store: Collection, client: Any, ids: list[int]) -> None:
+    client.indexes[store.name].delete(ids=list(map(str, ids)))
 
 
 @contextmanager
@@ -216,10 +244,12 @@ DATABASES: dict[str, Callable[[], AbstractContextManager[Database]]] = {
     "chroma-http": chroma_http,
     "elasticsearch": elasticsearch,
     "duckdb": duckdb,
+    "faiss": faiss,
     "lancedb": lancedb,
     "milvus": milvus,
     "opensearch": opensearch,
     "pgvector": pgvector,
+    "pinecone": pinecone,
     "qdrant": qdrant,
     "qdrant-edge": qdrant_edge,
     "redis": redis,
@@ -233,7 +263,7 @@ YOURS = os.environ.get("CROSSVEC_TEST_STORES", "").split()
 def running(name: str) -> Iterator[Database]:
     """Start the database of this name, or take the one at this address."""
     if name in YOURS:
-        yield Database(name)
+        yield Database(name, **(PINECONE if name.startswith("pinecone:") else {}))
         return
     with DATABASES[name]() as database:
         yield database

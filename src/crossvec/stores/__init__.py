@@ -41,11 +41,13 @@ STORES: dict[str, str] = {
 DATABASES: dict[str, str] = {
     "chroma": "crossvec.stores.chroma:ChromaCollection",
     "duckdb": "crossvec.stores.duckdb:DuckdbTable",
+    "faiss": "crossvec.stores.faiss:FaissIndex",
     "elasticsearch": "crossvec.stores.elasticsearch:ElasticsearchIndex",
     "lancedb": "crossvec.stores.lancedb:LanceTable",
     "milvus": "crossvec.stores.milvus:MilvusCollection",
     "opensearch": "crossvec.stores.opensearch:OpenSearchIndex",
     "pgvector": "crossvec.stores.pgvector:PgvectorTable",
+    "pinecone": "crossvec.stores.pinecone:PineconeIndex",
     "qdrant": "crossvec.stores.qdrant:QdrantCollection",
     "qdrant-edge": "crossvec.stores.qdrant_edge:QdrantEdgeShard",
     "redis": "crossvec.stores.redis:RedisHashes",
