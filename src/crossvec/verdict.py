@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crossvec.aligners import Alignment
+from crossvec.aligners.refine import RIDGE
 from crossvec.aligners.search import SEARCH_AXES, Moments
 from crossvec.geometry import TINY, distinct, kmeans, nearest, polar, principal_axes, third_moment, unit
 
@@ -94,7 +95,7 @@ def evidence(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alig
     few = min(len(rows_x), len(rows_y)) < 2 * ROWS_PER_CLUSTER or rows_y.shape[1] < 3
     if few or not bool((mapped.var(0) > TINY).any()):
         return nothing
-    p = rows_x @ polar(rows_x.T @ unit(mapped - mapped.mean(0)))
+    p = rows_x @ _rotation(rows_x, unit(mapped - mapped.mean(0)))
     p = unit(p - p.mean(0))
     axes_x, axes_y = principal_axes(rows_x)[0], principal_axes(rows_y)[0]
     p_axes, y_axes = p @ axes_y[:, :FEW_AXES], rows_y @ axes_y[:, :FEW_AXES]
@@ -111,6 +112,13 @@ def evidence(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alig
         "size": size,
         "usable": 1.0,
     }
+
+
+def _rotation(x: Tensor, p: Tensor) -> Tensor:
+    """Return the semi-orthogonal map nearest to the regression of p on x, which is the map itself where that is linear."""
+    gram = x.T @ x
+    gram += RIDGE * gram.trace() / len(gram) * torch.eye(len(gram)).to(gram)
+    return polar(torch.linalg.solve(gram, x.T @ p))
 
 
 def _thirds(zx: Tensor, zy: Tensor, p: Tensor) -> tuple[float, float]:
