@@ -21,6 +21,25 @@ EXTRAS = {
     "emd": ("ot", "ot"),
     ".h5": ("hdf5", "h5py"),
     ".hdf5": ("hdf5", "h5py"),
+    "minilm": ("encoders", "sentence_transformers"),
+    "wordllama": ("encoders", "wordllama"),
+    "sentence-transformers": ("encoders", "sentence_transformers"),
+    "static": ("static", "model2vec"),
+    "openai": ("openai", "openai"),
+    "chroma": ("chroma", "chromadb"),
+    "duckdb": ("duckdb", "duckdb"),
+    "elasticsearch": ("elasticsearch", "elasticsearch"),
+    "faiss": ("faiss", "faiss"),
+    "lancedb": ("lancedb", "lancedb"),
+    "milvus": ("milvus", "pymilvus"),
+    "opensearch": ("opensearch", "opensearchpy"),
+    "pgvector": ("pgvector", "psycopg"),
+    "pinecone": ("pinecone", "pinecone"),
+    "qdrant": ("qdrant", "qdrant_client"),
+    "qdrant-edge": ("qdrant-edge", "qdrant_edge"),
+    "redis": ("redis", "redis"),
+    "sqlite": ("sqlite", "apsw"),
+    "weaviate": ("weaviate", "weaviate"),
 }
 """The optional extra that a built-in needs, and the package by which we see that it is installed."""
 
@@ -66,12 +85,12 @@ def compare(a: str, b: str, paired: bool, trial: bool | None, seed: int, format:
 @options.verb
 def plugins(format: str, config: str | None) -> int:
     """List the aligners, stores and encoders that can be named, where they come from and what they still need."""
-    from crossvec import aligners, report, stores
+    from crossvec import aligners, encoders, report, stores
 
     kinds = {
         "aligners": _listed(aligners.ALIGNERS, "crossvec.aligners"),
-        "stores": _listed(stores.STORES, "crossvec.stores"),
-        "encoders": _listed({}, "crossvec.encoders"),
+        "stores": _listed({**stores.STORES, **stores.DATABASES}, "crossvec.stores"),
+        "encoders": _listed(encoders.ENCODERS, "crossvec.encoders"),
     }
     options.out(format, kinds, lambda: report.plugins(kinds))
     return 0
