@@ -42,7 +42,7 @@ class Temperatures(NamedTuple):
     student: float
 
 
-TEMPERATURES = {"ranking": Temperatures(0.25, 0.42), "balanced": Temperatures(0.32, 0.6), "faithful": Temperatures(0.32, 1.0)}
+TEMPERATURES = {"ranking": Temperatures(0.1, 0.48), "balanced": Temperatures(0.1, 0.75), "faithful": Temperatures(0.32, 1.3)}
 
 
 def learn(
