@@ -239,10 +239,24 @@ def sqlite() -> Iterator[Database]:
         )
 
 
+@contextmanager
+def datasets() -> Iterator[Database]:
+    """Folders, from which nobody deletes single rows."""
+    with folder("datasets") as path:
+        yield Database(f"datasets://{path}/{{name}}")
+
+
+@contextmanager
+def vdf() -> Iterator[Database]:
+    with folder("vdf") as path:
+        yield Database(f"vdf://{path}/{{name}}")
+
+
 DATABASES: dict[str, Callable[[], AbstractContextManager[Database]]] = {
     "chroma": chroma,
     "chroma-http": chroma_http,
     "elasticsearch": elasticsearch,
+    "datasets": datasets,
     "duckdb": duckdb,
     "faiss": faiss,
     "lancedb": lancedb,
@@ -254,6 +268,7 @@ DATABASES: dict[str, Callable[[], AbstractContextManager[Database]]] = {
     "qdrant-edge": qdrant_edge,
     "redis": redis,
     "sqlite": sqlite,
+    "vdf": vdf,
 }
 SLOW = {"chroma-http"}
 YOURS = os.environ.get("CROSSVEC_TEST_STORES", "").split()

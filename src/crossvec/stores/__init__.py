@@ -40,6 +40,7 @@ STORES: dict[str, str] = {
 
 DATABASES: dict[str, str] = {
     "chroma": "crossvec.stores.chroma:ChromaCollection",
+    "datasets": "crossvec.stores.datasets:DatasetFolder",
     "duckdb": "crossvec.stores.duckdb:DuckdbTable",
     "faiss": "crossvec.stores.faiss:FaissIndex",
     "elasticsearch": "crossvec.stores.elasticsearch:ElasticsearchIndex",
@@ -52,6 +53,7 @@ DATABASES: dict[str, str] = {
     "qdrant-edge": "crossvec.stores.qdrant_edge:QdrantEdgeShard",
     "redis": "crossvec.stores.redis:RedisHashes",
     "sqlite": "crossvec.stores.sqlite:SqliteTable",
+    "vdf": "crossvec.stores.vdf:VdfFolder",
 }
 """Built-in databases, by scheme: each is a Collection (stores.collection).
 

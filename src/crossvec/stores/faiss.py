@@ -7,10 +7,9 @@ Uses  stores.collection, stores.atomic; faiss, pyarrow
 FAISS keeps vectors under whole numbers and nothing else. crossvec writes flat indexes with ids (IndexIDMap2), and beside them
 `index.faiss.arrow` (Arrow IPC: id, document as JSON text), which also says that a metric is cosine: FAISS knows it as the inner
 product of unit rows. Any index that can give back its rows is read; rows of a compressed one come back as near as its codes
-are, and `dtype` then names its kind. Not read: binary indexes, and pickles that other programs keep beside an index, ever. Rows
-are written only to an index with ids (an IDMap of a flat index, or an inverted file). The index is held in memory while it is
-open. What is written lies in `index.faiss.pending` until the index is closed: a killed program loses nothing, the next one takes
-it in.
+are, and `dtype` then names its kind. Never read: binary indexes, and pickles that other programs keep beside an index. Rows are
+written only to an index with ids (an IDMap of a flat index, or an inverted file). The index is held in memory while it is open.
+What is written lies in `index.faiss.pending` until the index is closed: when a program is killed, the next one takes it in.
 """
 
 from __future__ import annotations
