@@ -14,6 +14,7 @@ import pytest
 import recorded
 import servers
 from recorded.indexes import SHARDS, SearchServer
+from recorded.pinecones import PineconeServer
 
 from crossvec import stores
 from crossvec.errors import SpaceError, StoreError
@@ -237,3 +238,116 @@ def test_the_rows_of_these_tests_lie_in_several_shards(index: tuple[SearchServer
     server, url = index
     opened(url).write([Space.of(cloud(9), list(range(9)))])
     assert SHARDS > 1 and all(server.indexes["books"].shards)
+
+
+# --- Pinecone
+
+
+@pytest.fixture
+def pine() -> Iterator[tuple[PineconeServer, str]]:
+    pytest.importorskip("pinecone")
+    server = PineconeServer()
+    with recorded.serve(server) as place:
+        yield server, f"pinecone://{place}/books"
+
+
+def test_namespaces_are_read_written_and_emptied_one_by_one(pine: tuple[PineconeServer, str]) -> None:
+    server, url = pine
+    for space, n in (("en", 3), ("de", 5)):
+        assert opened(f"{url}?namespace={space}&mode=upsert").write([Space.of(cloud(n), list(range(n)))]) == n
+    with pytest.raises(StoreError, match="lie in namespaces: de, en") as refused:
+        opened(url).describe()
+    assert "namespace=de" in refused.value.hint
+    assert opened(f"{url}?namespace=de").describe().rows == len(opened(f"{url}?namespace=de").load()) == 5
+    with pytest.raises(StoreError, match="lie in namespaces"):
+        opened(url).delete()
+    opened(f"{url}?namespace=__default__&mode=upsert").write([Space.of(cloud(2), ["a", "b"])])
+    with pytest.raises(StoreError, match="holds other namespaces"):
+        opened(url).delete()
+    opened(f"{url}?namespace=de").delete()
+    assert opened(f"{url}?namespace=de").count() == 0 and opened(f"{url}?namespace=en").count() == 3
+    assert set(server.indexes) == {"books"}
+
+
+def test_writing_waits_until_rows_can_be_read() -> None:
+    pytest.importorskip("pinecone")
+    server = PineconeServer(lag=2)
+    with recorded.serve(server) as place:
+        store = opened(f"pinecone://{place}/books")
+        assert store.write([Space.of(cloud(4), list(range(4)))]) == 4
+        assert len(store.load()) == 4
+
+
+def test_rows_that_never_become_readable_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pinecone")
+    monkeypatch.setattr("crossvec.stores.pinecone.PATIENCE", 0.0)
+    with recorded.serve(PineconeServer(lag=10**6)) as place, pytest.raises(StoreError, match="cannot be read after"):
+        opened(f"pinecone://{place}/books").write([Space.of(cloud(2), [1, 2])])
+
+
+def test_metadata_that_pinecone_cannot_hold_come_back_and_the_rest_can_be_searched(pine: tuple[PineconeServer, str]) -> None:
+    server, url = pine
+    plain = {"title": "x", "year": 1999, "price": 1.5, "new": True, "tags": ["a", "é"]}
+    other = {"$no": 1, "none": None, "deep": {"a": [1, {"b": None}]}, "mixed": ["a", 1], "empty": [], "large": 2**60, "": "k"}
+    opened(url).write([Space.of(cloud(1), ["a"], [plain | other])])
+    kept = server.rows["books"]["__default__"]["a"]["metadata"]
+    assert {key: kept[key] for key in plain} == plain and set(kept) == {*plain, "_crossvec_json"}
+    read = rows_of(opened(url))["a"][1]
+    assert read == plain | other and type(read["year"]) is int and type(read["price"]) is float
+
+
+def test_ids_that_pinecone_refuses_come_back(pine: tuple[PineconeServer, str]) -> None:
+    _, url = pine
+    ids = ["é", "x" * 513, "plain", "a b", "7"]
+    opened(url).write([Space.of(cloud(5), ids)])
+    assert sorted(map(str, rows_of(opened(url)))) == sorted(ids)
+
+
+def test_long_ids_are_fetched_in_several_requests(pine: tuple[PineconeServer, str]) -> None:
+    server, url = pine
+    ids = [f"{i:03}" + "y" * 500 for i in range(90)]
+    opened(url).write([Space.of(cloud(90), ids)])
+    assert list(opened(url).load().ids_or_numbers()) == ids
+    assert max(len(request.query["ids"]) for request in server.seen if request.path[-1] == "fetch") < 10
+
+
+def test_rows_deleted_between_listing_and_fetching_are_left_out(pine: tuple[PineconeServer, str]) -> None:
+    server, url = pine
+    opened(url).write([Space.of(cloud(250), [f"{i:03}" for i in range(250)])])
+    listed = server._list
+
+    def then_deleted(rows: dict[str, Any], namespace: str, request: recorded.Request) -> recorded.Answer:
+        told = listed(rows, namespace, request)
+        if request.one("paginationToken"):
+            for row in told.body["vectors"][:99]:
+                rows.pop(row["id"])
+        return told
+
+    server._list = then_deleted  # type: ignore[method-assign]
+    seen = [i for space in opened(url).read() for i in space.ids_or_numbers()]
+    assert seen == [f"{i:03}" for i in [*range(100), 199]]  # of the last page, which has 50, none is left
+
+
+def test_an_index_of_documents_is_refused(pine: tuple[PineconeServer, str]) -> None:
+    server, url = pine
+    opened(url).write([Space.of(cloud(1), ["a"])])
+    server.indexes["books"]["schema"]["fields"] = {"title": {"type": "string", "full_text_search": {}}}
+    with pytest.raises(StoreError, match="holds documents or sparse vectors"):
+        opened(url).describe()
+
+
+def test_names_that_pinecone_refuses_and_keys_are_told_without_repeating_the_key(
+    pine: tuple[PineconeServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, url = pine
+    with pytest.raises(StoreError, match="lowercase alphanumeric"):
+        opened(url + "_1").write([Space.of(cloud(1), ["a"])])
+    monkeypatch.setenv("PINECONE_API_KEY", "hunter2")
+    with pytest.raises(StoreError, match="asks for a key") as refused:
+        opened(f"{url}?tls=no").describe()
+    assert "PINECONE_API_KEY" in refused.value.hint and "hunter2" not in str(refused.value) + refused.value.hint
+    monkeypatch.delenv("PINECONE_API_KEY")
+    with pytest.raises(StoreError, match="asks for a key"):
+        opened("pinecone://books").describe()
+    with pytest.raises(StoreError, match="cannot be reached"):
+        opened(f"pinecone://127.0.0.1:{servers.free_port()}/books").describe()
