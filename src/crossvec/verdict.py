@@ -9,9 +9,9 @@ pairs are not needed for. The rotation, because final maps that stretch axes as 
 of their own; distinct rows, because copies look like sure knowledge of a shape and are none. `thirds` is
 what `moments` maximises, so wrong maps have some of it too; `reliability` tells how much of it sampling lets anybody have.
 `local` (do matched clusters have the same shape inside?) and `masses` (do they hold the same share of rows?) are maximised by
-no built-in aligner. The probability is logistic in them. Its weights started from a regression over runs of known outcome
-(benchmarks/calibrate.py) and were sharpened by hand between the best bad and the worst good run, as good runs are few among
-them; below some 5,000 rows sampling hides what it looks for, and it errs toward `failed`.
+no built-in aligner. The probability is logistic in them, by regression over runs of known outcome, good, bad and unrelated
+(benchmarks/calibrate.py; results/verdict/fit.json tells how it does on directions held out). Below some 5,000 rows sampling
+hides what it looks for, and it errs toward `failed`.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ MOST_CLUSTERS = 100
 SURE, LOST = 0.8, 0.25
 """At or above SURE the status is aligned, below LOST failed."""
 
-WEIGHTS = {"thirds": 60.0, "first_thirds": 3.0, "reliability": 2.0, "local": 8.0, "masses": 4.0}
-BIAS = -40.2
+WEIGHTS = {"thirds": 33.4, "first_thirds": 3.3, "reliability": 3.5, "local": 10.6, "masses": 1.4}
+BIAS = -25.5
 
 
 @dataclass(frozen=True)
