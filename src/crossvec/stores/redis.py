@@ -62,6 +62,8 @@ class RedisHashes(Collection):
         user, _, host = host.rpartition("@")
         if not host:
             raise StoreError(f"{self.address.url} names no server", "write redis://localhost:6379/prefix")
+        # The client's own way of trying again takes 10 seconds, also when the password is wrong.
+        wait = self.client_library("redis.backoff").ExponentialBackoff(cap=1, base=0.05)
         client = self.client_library().Redis(
             host=host,
             port=port or 6379,
@@ -70,6 +72,7 @@ class RedisHashes(Collection):
             password=self.secret(),
             ssl=self.tls(),
             socket_connect_timeout=10,
+            retry=self.client_library("redis.retry").Retry(wait, 3),
         )
         client.ping()
         return client

@@ -69,7 +69,7 @@ class File:
         """Close the file."""
         if self.connection is not None:
             self.connection.close()
-        self.connection = None
+        self.connection, self.vec0 = None, False
 
 
 class SqliteTable(Collection):
@@ -267,6 +267,7 @@ class SqliteTable(Collection):
 
     def _vec0_rows(self, client: Any, layout: Layout, after: Any, limit: int, wanted: list[str]) -> list[tuple[Any, ...]]:
         # vec0 has no order of its own: its table of row numbers has, and gives each row by its key.
+        self._load(client)
         key, shadow = layout.about["key"], _quoted(f"{self.name}_rowids")
         column = "id" if layout.id_type == "text" else "rowid"
         where = "WHERE r.rowid > ?" if after is not None else ""
@@ -338,6 +339,8 @@ class SqliteTable(Collection):
             for i, x, row in zip(keys, sent, rows, strict=True)
         ]
         columns, places = ", ".join(map(_quoted, named)), ", ".join("?" * len(named))
+        if about["vec0"]:
+            self._load(client)
         with client.lock, client.open() as connection:
             if about["vec0"]:  # which knows no upsert
                 connection.executemany(f"DELETE FROM {self.table} WHERE {key} = ?", [(i,) for i in keys])
