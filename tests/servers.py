@@ -32,6 +32,7 @@ from recorded.indexes import SearchServer
 from recorded.pinecones import PineconeServer
 
 from crossvec.stores.collection import Collection
+from crossvec.stores.rows import uuid_of
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,21 @@ def vdf() -> Iterator[Database]:
         yield Database(f"vdf://{path}/{{name}}")
 
 
+@contextmanager
+def weaviate() -> Iterator[Database]:
+    """No Weaviate: a server of our own that answers as its documents say."""
+    pytest.importorskip("weaviate")
+    from recorded.weaviates import WeaviateServer
+
+    with WeaviateServer().serving() as place:
+        yield Database(f"weaviate://{place}", remove=_remove_from_weaviate)
+
+
+def _remove_from_weaviate(store: Collection, client: Any, ids: list[int]) -> None:
+    for i in ids:
+        client.collections.get(store.name).data.delete_by_id(uuid_of(i))
+
+
 DATABASES: dict[str, Callable[[], AbstractContextManager[Database]]] = {
     "chroma": chroma,
     "chroma-http": chroma_http,
@@ -269,6 +285,7 @@ DATABASES: dict[str, Callable[[], AbstractContextManager[Database]]] = {
     "redis": redis,
     "sqlite": sqlite,
     "vdf": vdf,
+    "weaviate": weaviate,
 }
 SLOW = {"chroma-http"}
 YOURS = os.environ.get("CROSSVEC_TEST_STORES", "").split()

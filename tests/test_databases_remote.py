@@ -351,3 +351,102 @@ def test_names_that_pinecone_refuses_and_keys_are_told_without_repeating_the_key
         opened("pinecone://books").describe()
     with pytest.raises(StoreError, match="cannot be reached"):
         opened(f"pinecone://127.0.0.1:{servers.free_port()}/books").describe()
+
+
+# --- Weaviate
+
+
+@pytest.fixture
+def weaviate() -> Iterator[tuple[Any, str]]:
+    pytest.importorskip("weaviate")
+    from recorded.weaviates import WeaviateServer
+
+    server = WeaviateServer()
+    with server.serving() as place:
+        yield server, f"weaviate://{place.format(name='books')}"
+
+
+def test_values_become_properties_of_their_type_and_the_rest_comes_back(weaviate: tuple[Any, str]) -> None:
+    server, url = weaviate
+    plain = {"title": "x", "year": 1999, "price": 1.5, "new": True, "tags": ["a", "é"]}
+    other = {"Title": "y", "a b": 1, "none": None, "deep": {"a": [1, {"b": None}]}, "empty": [], "large": 2**60, "id": 3}
+    opened(url).write([Space.of(cloud(1), ["a"], [plain | other]), Space.of(cloud(1), ["b"], [{"year": "?", "price": 2}])])
+    kinds = {it["name"]: it["dataType"] for it in server.classes["Books"]["properties"] if it["name"] in plain}
+    assert kinds == {"title": ["text"], "year": ["int"], "price": ["number"], "new": ["boolean"], "tags": ["text[]"]}
+    read = rows_of(opened(url))
+    assert read["a"][1] == plain | other and read["b"][1] == {"year": "?", "price": 2}
+    assert type(read["a"][1]["price"]) is float and type(read["b"][1]["price"]) is int
+    assert set(opened(url).describe().payload) == set(plain | other)
+
+
+def test_ids_that_are_uuids_stay_and_others_come_back(weaviate: tuple[Any, str]) -> None:
+    server, url = weaviate
+    own = "0c9a1a5c-9d5c-4a8e-8f36-4a3f9c0f1b2d"
+    ids = [own, own.upper(), "7", "", "é" * 400]
+    opened(url).write([Space.of(cloud(5), ids)])
+    assert set(rows_of(opened(url))) == set(ids) and own in server.objects["Books"][""]
+    assert "_crossvec_id" not in server.objects["Books"][""][own]["properties"]
+
+
+def test_several_vectors_are_read_by_name_and_not_written(weaviate: tuple[Any, str]) -> None:
+    server, url = weaviate
+    opened(f"{url}&column=title").write([Space.of(cloud(2), ["a", "b"])])
+    assert opened(url).describe().dim == 4
+    from recorded.weaviates import packed
+
+    server.classes["Books"]["vectorConfig"]["cover"] = server.classes["Books"]["vectorConfig"]["title"]
+    for row in list(server.objects["Books"][""].values())[:1]:
+        row["vectors"]["cover"] = packed([0.6, 0.8])
+    with pytest.raises(StoreError, match="several vectors a row: cover, title"):
+        opened(url).describe()
+    covers = opened(f"{url}&column=cover&bad_rows=drop")
+    assert covers.describe().named == ("cover", "title") and len(covers.load()) == 1
+    with pytest.raises(StoreError, match="holds several vectors a row, and writing one would delete"):
+        opened(f"{url}&column=title").upsert(Space.of(cloud(1), ["a"]))
+
+
+def test_tenants_are_kept_apart(weaviate: tuple[Any, str]) -> None:
+    _, url = weaviate
+    opened(f"{url}&tenant=me").write([Space.of(cloud(3), [1, 2, 3])])
+    opened(f"{url}&tenant=you&mode=upsert").write([Space.of(cloud(2), [1, 2])])
+    assert opened(f"{url}&tenant=me").count() == len(opened(f"{url}&tenant=me").load()) == 3
+    with pytest.raises(StoreError, match="has tenants") as refused:
+        opened(url).describe()
+    assert "tenant=" in refused.value.hint
+    opened(f"{url}&tenant=me").delete()
+    assert opened(f"{url}&tenant=me").count() == 0 and opened(f"{url}&tenant=you").count() == 2
+
+
+def test_rows_that_weaviate_refuses_are_named(weaviate: tuple[Any, str]) -> None:
+    server, url = weaviate
+    opened(url).write([Space.of(cloud(2), [1, 2])])
+    store = opened(url)
+    with store.session():
+        store.upsert(Space.of(cloud(1), [1], [{"year": 1999}]))
+        server.classes["Books"]["properties"][-1]["dataType"] = ["text"]  # changed behind our back
+        with pytest.raises(StoreError, match="refuses the row .*invalid text property 'year'") as refused:
+            store.upsert(Space.of(cloud(2), [1, 3], [{"year": 2000}, {}]))
+    assert refused.value.hint
+
+
+def test_weaviates_key_and_ports_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("weaviate")
+    from recorded.weaviates import WeaviateServer
+
+    with WeaviateServer("right").serving() as place:
+        url = f"weaviate://{place.format(name='books')}&tls=no"
+        for key in ("", "hunter2"):
+            monkeypatch.setenv("WEAVIATE_API_KEY", key)
+            with pytest.raises(StoreError, match="asks for a key") as refused:
+                opened(url).describe()
+            assert "WEAVIATE_API_KEY" in refused.value.hint and "hunter2" not in str(refused.value) + refused.value.hint
+        monkeypatch.setenv("WEAVIATE_API_KEY", "right")
+        opened(url).write([Space.of(cloud(2), [1, 2])])
+        with pytest.raises(StoreError, match="nothing answers gRPC") as refused:
+            opened(f"{url.partition('?')[0]}?tls=no&grpc=127.0.0.1:{servers.free_port()}").load()
+        assert "50051" in refused.value.hint
+    monkeypatch.delenv("WEAVIATE_API_KEY")
+    with pytest.raises(StoreError, match="cannot be reached"):
+        opened(f"weaviate://127.0.0.1:{servers.free_port()}/books").describe()
+    with pytest.raises(StoreError, match="grpc=x is not possible"):
+        opened("weaviate://127.0.0.1/books?grpc=x").describe()

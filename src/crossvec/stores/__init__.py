@@ -54,6 +54,7 @@ DATABASES: dict[str, str] = {
     "redis": "crossvec.stores.redis:RedisHashes",
     "sqlite": "crossvec.stores.sqlite:SqliteTable",
     "vdf": "crossvec.stores.vdf:VdfFolder",
+    "weaviate": "crossvec.stores.weaviate:WeaviateCollection",
 }
 """Built-in databases, by scheme: each is a Collection (stores.collection).
 
