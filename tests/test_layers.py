@@ -21,6 +21,7 @@ LAYERS = (
     {"verdict", "saved", "texts"},
     {"translator"},
     {"fitting", "evaluation", "diagnostics", "query"},
+    {"migration"},
     {"report"},
     {"cli"},
     {"__main__"},

@@ -1,7 +1,7 @@
 """cli — the command line: one verb per public function, results on stdout, progress and advice on stderr.
 
 In    arguments, or a TOML file of them
-Out   a report, and an exit code: 0 fine, 2 wrong usage, 3 inconclusive, 4 could not finish
+Out   a report, and an exit code: 0 fine, 1 a gate failed, 2 wrong usage, 3 inconclusive, 4 could not finish
 Uses  everything below, but only once a verb runs: `crossvec --help` loads neither torch nor numpy
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from crossvec import __version__
-from crossvec.cli import align, exits, look, texts, tour
+from crossvec.cli import align, exits, look, move, texts, tour
 from crossvec.cli.options import Verbs
 
 __all__ = ["cli", "main"]
@@ -23,7 +23,7 @@ __all__ = ["cli", "main"]
     cls=Verbs,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Start with  crossvec demo .  Exit codes: 0 fine, 2 wrong usage, 3 inconclusive, 4 could not finish.",
+    epilog="Start with  crossvec demo .  Exit codes: 0 fine, 1 gate failed, 2 wrong usage, 3 inconclusive, 4 could not finish.",
 )
 @click.version_option(__version__, "--version", message="crossvec %(version)s")
 @click.pass_context
@@ -38,7 +38,8 @@ def cli(context: click.Context) -> int:
     return 0
 
 
-for verb in (tour.demo, look.inspect, look.compare, align.fit, align.translate, align.evaluate, texts.embed, look.plugins):
+MAIN_JOB = (look.inspect, look.compare, align.fit, align.translate, align.evaluate, texts.embed, move.migrate)
+for verb in (tour.demo, *MAIN_JOB, look.plugins):
     cli.add_command(verb)
 
 

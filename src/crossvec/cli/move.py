@@ -1,0 +1,204 @@
+"""move — the verb migrate: carry a whole store to another model, after saying what that would do.
+
+In    stores, a translator's folder or what one is learned from
+Out   a plan; with --run a new store, checked and judged
+Uses  migration, stores, encoders, texts, report
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crossvec.cli import options, progress
+from crossvec.errors import StoreError, UsageError
+
+if TYPE_CHECKING:
+    from crossvec.encoders import Encoder
+    from crossvec.migration import Evidence, Journal
+
+EXITS = {"PASS": 0, "FAIL": 1, "WARN": 3}
+
+
+@click.command(short_help="Carry a store to another model, checked and judged.")
+@click.argument("source")
+@click.argument("dest")
+@click.option("--run", "--yes", "run", is_flag=True, help="Do it. Without, only tell what would be done.")
+@click.option("--translator", metavar="FOLDER", help="A translator from `crossvec fit`.")
+@click.option("--target", metavar="STORE", help="Rows of the new model, of any texts, to learn a translator from.")
+@click.option("--encoder", metavar="NAME", help="The new model, to embed some texts with; see `crossvec embed`.")
+@click.option("--texts", metavar="FILE", help="Texts of some rows, matched by id, or by row number without ids.")
+@click.option("--text-field", metavar="NAME", help="The payload field that holds the rows' texts, instead of --texts.")
+@click.option("--queries", metavar="STORE", help="Queries as rows of the old model, to measure with instead of rows.")
+@click.option("--query-texts", metavar="FILE", help="Queries as texts; needs --encoder and texts of rows.")
+@click.option("-o", "--output", metavar="FOLDER", help="Where to keep a translator that is learned.  [default: by DEST's name]")
+@click.option("--journal", metavar="FILE", help="Where to note how far it is.  [default: beside the translator]")
+@click.option("--min-retention", type=click.FloatRange(0, 1), default=0.8, show_default=True, help="What the gate asks for.")
+@click.option("--sample", type=click.IntRange(24), default=4000, show_default=True, help="Rows to measure with.")
+@click.option("--in-place", is_flag=True, hidden=True)
+@click.option("--force", is_flag=True, help="Go on though the rows do not look like the translator's source.")
+@click.option("--send-texts", is_flag=True, help="Allow that texts leave this machine, for a model behind an endpoint.")
+@click.option("--download", is_flag=True, help="Fetch the model from the Hugging Face hub if it is not on this machine.")
+@click.option("--batch", type=click.IntRange(1), default=8192, show_default=True, help="Rows carried across at a time.")
+@options.effort
+@options.seed
+@options.device
+@options.verb
+def migrate(
+    source: str,
+    dest: str,
+    run: bool,
+    translator: str | None,
+    target: str | None,
+    encoder: str | None,
+    texts: str | None,
+    text_field: str | None,
+    queries: str | None,
+    query_texts: str | None,
+    output: str | None,
+    journal: str | None,
+    min_retention: float,
+    sample: int,
+    in_place: bool,
+    force: bool,
+    send_texts: bool,
+    download: bool,
+    batch: int,
+    effort: Any,
+    seed: int,
+    device: str,
+    format: str,
+    config: str | None,
+) -> int:
+    """Carry the rows of SOURCE into the space of a new model and write them to DEST, a new store, with their ids and payload.
+
+    Without --run nothing is written to DEST. Killed, the same line goes on where it stopped. Exit code 0 when the gate
+    passes, 1 when it fails, 3 when nothing is sure.
+    """
+    from crossvec import migration, report, saved, stores
+    from crossvec.migration.journal import Journal
+    from crossvec.report import migration as told
+
+    if in_place:
+        raise UsageError(
+            "crossvec does not migrate in place: a killed run would leave one collection with two models' rows",
+            "migrate to a new collection beside the old one, then switch your application over (docs/migrate.md)",
+        )
+    if translator and (target or output):
+        raise UsageError("--translator says which one to use", "leave --target and --output out")
+    place, there = stores.open(source), stores.open(dest)
+    folder = translator or output or _folder(dest)
+    path = Path(journal) if journal else Path(f"{folder.rstrip('/')}.migration.json")
+    held = Journal.load(path)
+    if held is not None and (held.source, held.dest) != (source, dest):
+        if not held.rows_written:
+            path.unlink()  # nothing came of it
+            held = None
+        elif not translator:
+            raise UsageError(f"{path} is the journal of another migration", "name another with --journal, or another -o")
+        else:
+            path, held = _own(path, source, dest)
+    learns = not translator and held is None
+    if learns:
+        saved.check_destination(folder)
+    with progress.shown() as step:
+        evidence = _evidence(
+            None if learns else folder, target if learns else None, encoder, texts, text_field, queries, query_texts,
+            {"send_texts": send_texts, "download": download, "device": device},
+        )  # fmt: skip
+        plan = migration.plan(
+            place,
+            there,
+            evidence,
+            rows=sample,
+            force=force,
+            journal=held,
+            seed=seed,
+            device=device,
+            progress=step,
+            **({"effort": effort} if learns else {}),
+        )
+        if learns:
+            plan.translator.to("cpu").save(folder)
+        if run:
+            outcome = migration.migrate(place, there, plan, path, least=min_retention, batch=batch, progress=step)
+    if not run:
+        record = told.planned_record(plan, min_retention, folder)
+        options.out(format, record, lambda: told.planned(plan, min_retention))
+        if format == "text":
+            options.advise(f"nothing was written to {dest}")
+            given = {
+                "encoder": encoder,
+                "texts": texts,
+                "text-field": text_field,
+                "queries": queries,
+                "query-texts": query_texts,
+            }
+            more = "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items() if value)
+            words = " ".join(map(shlex.quote, ("crossvec", "migrate", source, dest, "--translator", folder)))
+            options.advise(str(report.following(f"{words}{more} --run")))
+        return EXITS[plan.gate(min_retention)]
+    record = told.migrated_record(outcome, min_retention, folder, str(path))
+    options.out(format, record, lambda: told.migrated(outcome, min_retention))
+    return EXITS[outcome.gate]
+
+
+def _folder(dest: str) -> str:
+    name = re.sub(r"[^\w.-]+", "-", dest.partition("?")[0].rstrip("/").rpartition("/")[2]).strip("-.")
+    return f"{name or 'migration'}-translator"
+
+
+def _own(path: Path, source: str, dest: str) -> tuple[Path, Journal | None]:
+    """Return the journal of this migration beside that of another by the same translator."""
+    import hashlib
+
+    from crossvec.migration.journal import Journal
+
+    mark = hashlib.sha256(f"{source}\n{dest}".encode()).hexdigest()[:8]
+    path = path.with_name(f"{path.name.removesuffix('.json')}.{mark}.json")
+    return path, Journal.load(path)
+
+
+def _evidence(
+    folder: str | None,
+    target: str | None,
+    encoder: str | None,
+    texts: str | None,
+    text_field: str | None,
+    queries: str | None,
+    query_texts: str | None,
+    allowed: dict[str, Any],
+) -> Evidence:
+    from crossvec import encoders
+    from crossvec import texts as files
+    from crossvec.migration import Evidence
+    from crossvec.translator import Translator
+
+    if (texts or text_field or query_texts) and not encoder:
+        raise UsageError("texts need a model to embed them with", "name the new model: --encoder NAME")
+    if texts and text_field:
+        raise UsageError("--texts and --text-field say two different things", "use one of them")
+    model: Encoder | None = encoders.open(encoder, **allowed) if encoder else None
+    rows = options.opened(queries) if queries else None
+    return Evidence(
+        Translator.load(folder) if folder else None,
+        options.opened(target) if target else None,
+        model,
+        files.open(texts) if texts else None,
+        text_field,
+        None if rows is None else rows.array(),
+        tuple(_texts(query_texts)) if query_texts else (),
+    )
+
+
+def _texts(url: str) -> list[str]:
+    from crossvec import texts as files
+
+    found = [text for batch in files.open(url).read() for row, text in enumerate(batch.texts) if row not in batch.bad]
+    if not found:
+        raise StoreError(f"{url} holds no texts", "name a file with at least one")
+    return found

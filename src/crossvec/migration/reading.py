@@ -1,0 +1,193 @@
+"""reading — how a migration reads any store: from where it stopped, a part of it, or a sample; bad rows noted, not fatal.
+
+In    Store
+Out   batches, each with a cursor that resumes after it; a Sample of rows from all over the store
+Uses  stores, space
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+from jaxtyping import Float32
+
+from crossvec.errors import SpaceError, StoreError
+from crossvec.space import BATCH_ROWS, Space, python_values
+from crossvec.stores import Store
+from crossvec.stores.collection import Collection
+from crossvec.stores.documents import documents, plain, weight
+
+BLOCKS = 64
+"""Places in a large store from which a sample is read: rows that lie together are often alike."""
+
+WHOLE = 4
+"""A store of up to this many times the sample is read whole, and the sample drawn from all of its rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Rows from all over a store, in the store's order.
+
+    `vectors` (n, d); `ids` are the rows' ids, or their numbers where they have none; `digests` stand for their payload; `texts`
+    are the values of one payload field where one was asked for. `payload_bytes` is the mean a row, `rate` the rows read a
+    second, `bad` the numbers of rows met that have no usable vector.
+    """
+
+    vectors: Float32[np.ndarray, "n d"]
+    ids: list[int | str]
+    numbers: list[int]
+    digests: list[str]
+    texts: list[str | None]
+    has_ids: bool
+    payload_bytes: float
+    rate: float
+    bad: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Return n."""
+        return len(self.ids)
+
+    def take(self, index: np.ndarray) -> Sample:
+        """Return the rows at these positions."""
+        return replace(
+            self,
+            vectors=self.vectors[index],
+            ids=[self.ids[i] for i in index],
+            numbers=[self.numbers[i] for i in index],
+            digests=[self.digests[i] for i in index],
+            texts=[self.texts[i] for i in index],
+        )
+
+
+@contextmanager
+def opened(*stores: Store) -> Iterator[None]:
+    """Keep databases open while the block runs: opening one may mean reading all of it."""
+    with ExitStack() as held:
+        for store in stores:
+            if isinstance(store, Collection):
+                held.enter_context(store.session())
+        yield
+
+
+def tolerant(store: Store) -> Store:
+    """Return the store such that bad rows are left out and listed, unless its address says what to do with them."""
+    address = getattr(store, "address", None)
+    if address is None or "bad_rows" in address.options:
+        return store
+    changed = replace(address, options={**address.options, "bad_rows": "drop"})
+    return cast(Store, replace(cast(Any, store), address=changed))
+
+
+def part(store: Store, start: int, stop: int) -> Store:
+    """Return rows start to stop of what the store shows, as a store."""
+    address = getattr(store, "address", None)
+    if address is None:
+        raise StoreError("a store without an address cannot be read in parts", "copy it to a file first")
+    first = address.rows[0] if address.rows else 0
+    return cast(Store, replace(cast(Any, store), address=replace(address, rows=(first + start, first + stop))))
+
+
+def pages(store: Store, cursor: str | None = None, batch: int = BATCH_ROWS) -> Iterator[tuple[Space, str]]:
+    """Yield each batch with the cursor that resumes after it; nothing when no rows follow.
+
+    In a file a cursor is a number of rows, so it means the same row only as long as the file is the same.
+    """
+    if isinstance(store, Collection):
+        yield from ((space, after) for space, after in store.pages(cursor, batch) if len(space) or space.dropped)
+        return
+    done, rows = int(cursor or 0), store.describe().rows
+    if done >= rows:
+        return
+    for space in (part(store, done, rows) if done else store).read(batch):
+        done += len(space) + len(space.dropped)
+        yield space, str(done)
+
+
+def sample(store: Store, want: int, seed: int = 0, field: str | None = None) -> Sample:
+    """Draw up to `want` rows: from all of a small store, from BLOCKS places of a large one.
+
+    `field` names the payload field that holds the rows' texts. Raises SpaceError when the store holds no usable row.
+    """
+    told = store.describe()
+    if not told.rows:
+        raise SpaceError(f"{told.url} holds no rows: there is nothing to migrate", "name a collection that holds some")
+    if field is not None and told.payload and field not in told.payload:
+        known = ", ".join(told.payload)
+        raise StoreError(f"the rows of {told.url} have no field {field!r} in their payload", f"known: {known}")
+    first = address.rows[0] if (address := getattr(store, "address", None)) is not None and address.rows else 0
+    whole = told.rows <= WHOLE * want
+    drawn = first + np.random.default_rng(seed).permutation(told.rows)[:want] if whole else None
+    started, met, size = time.perf_counter(), 0, 0
+    held: list[Space] = []
+    digests: list[str] = []
+    texts: list[str | None] = []
+    bad: list[int] = []
+    for space in _read(store, told.rows, want, whole):
+        met += len(space) + len(space.dropped)
+        bad += space.dropped
+        if drawn is not None:
+            space = space.take(np.flatnonzero(np.isin(np.asarray(space.numbers, np.int64), drawn)))
+        rows = documents(space)
+        size += sum(map(weight, rows))
+        digests += map(digest, rows)
+        texts += [text if isinstance(text := row.get(field or ""), str) and text.strip() else None for row in rows]
+        held.append(replace(space, payload=None))  # payload can be large, and only its digest is needed again
+    if not digests:
+        raise SpaceError(
+            f"no row of {told.url} that was looked at has a usable vector", f"look at it: crossvec inspect {told.url}"
+        )
+    return Sample(
+        np.concatenate([space.array() for space in held]),
+        [i for space in held for i in python_values(space.ids_or_numbers())],
+        [int(i) for space in held for i in space.numbers],
+        digests,
+        texts,
+        any(space.ids is not None for space in held),
+        size / len(digests),
+        met / max(time.perf_counter() - started, 1e-9),
+        tuple(bad),
+    )
+
+
+def _read(store: Store, rows: int, want: int, whole: bool) -> Iterator[Space]:
+    with opened(store):
+        yield from store.read() if whole else _blocks(store, rows, want)
+
+
+def _blocks(store: Store, rows: int, want: int) -> Iterator[Space]:
+    size = max(want // BLOCKS, 1)
+    cursor: str | None = None
+    for start in np.linspace(0, rows - size, BLOCKS).astype(int):
+        block = part(store, int(start), int(start) + size)
+        if not isinstance(block, Collection):
+            yield from block.read()
+            continue
+        for space, cursor in block.pages(cursor):  # noqa: B007, B020  # the next block goes on from this one's cursor
+            yield space
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """Return a text that is the same for equal payload, whichever store it comes from.
+
+    Stores differ in the last digit of a float, in whether 1.0 is a float, and in whether a missing key is there as nothing.
+    """
+    told = {key: _canonical(plain(value, key)) for key, value in document.items() if value is not None}
+    text = json.dumps(told, sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else f"{value:.9g}"
+    if isinstance(value, dict):
+        return {key: _canonical(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_canonical(inner) for inner in value]
+    return value

@@ -1,0 +1,197 @@
+"""test_migrate_cli — what `crossvec migrate` promises to people and to scripts: a plan, one JSON object, exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import encoding
+import numpy as np
+import pytest
+from conftest import make_world, orthonormal
+
+from crossvec import stores
+from crossvec.cli import cli, exits
+from crossvec.fitting import fit
+from crossvec.space import Space
+from crossvec.translator import Translator
+
+Run = Callable[..., tuple[int, str, str]]
+CONTRACT = {"rows_read", "rows_written", "skipped", "retention", "gate"}
+
+
+@pytest.fixture
+def crossvec(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process: its exit code, stdout and stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = exits.run(cli, [str(word) for word in words])
+        told = capsys.readouterr()
+        assert "Traceback" not in told.err
+        return code, told.out, told.err
+
+    return run
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: old.parquet of an old model, new.npy of other texts under the new one, and a translator t."""
+    monkeypatch.chdir(tmp_path)
+    world = make_world(n=1000, m=1000, paired=True, clusters=1, noise=0.05, seed=3)
+    x = world.x[:600]
+    stores.open("old.parquet").write([Space.of(x, [f"r{i}" for i in range(600)], [{"title": f"é {i}"} for i in range(600)])])
+    np.save("new.npy", world.y[600:])
+    pairs = np.stack([np.arange(400)] * 2, axis=1)
+    fit(Space.of(world.x[600:], name="old"), Space.of(world.y[600:], name="new"), "ridge", pairs=pairs).save("t")
+    return tmp_path
+
+
+@pytest.fixture
+def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a store of an old model's rows of 900 texts, the texts, and the new model itself."""
+    pytest.importorskip("model2vec")
+    monkeypatch.chdir(tmp_path)
+    encoding.save_static(tmp_path / "model")
+    from crossvec import encoders
+
+    rng = np.random.default_rng(0)
+    words = ["cat", "dog", "sat", "mat", "sea", *map(chr, range(97, 123))]
+    lines = [" ".join(rng.choice(words, 6)) for _ in range(900)]
+    new = encoders.open("static:model").encode(lines)
+    old = new @ orthonormal(new.shape[1], 12, rng).astype(np.float32) + 0.05 * rng.standard_normal((900, 12)).astype(np.float32)
+    ids = [f"r{i}" for i in range(900)]
+    stores.open("old.parquet").write([Space.of(old, ids, [{"body": line, "n": i} for i, line in enumerate(lines)])])
+    with open("texts.jsonl", "w") as file:
+        file.writelines(json.dumps({"id": i, "text": line}) + "\n" for i, line in reversed(list(zip(ids, lines, strict=True))))
+    return tmp_path
+
+
+def test_a_dry_run_writes_nothing_and_says_what_to_type(crossvec: Run, here: Path) -> None:
+    before = sorted(path.name for path in here.iterdir())
+    code, out, err = crossvec("migrate", "old.parquet", "moved.parquet", "--translator", "t", "--min-retention", 0.3)
+    assert sorted(path.name for path in here.iterdir()) == before
+    assert "600" in out and "24 -> 20" in out and "title" in out and "recall@10" in out
+    assert "nothing was written" in err
+    assert "crossvec migrate old.parquet moved.parquet --translator t --run" in err
+    assert code in (0, 3)
+
+
+def test_the_object_has_the_keys_of_the_contract(crossvec: Run, here: Path) -> None:
+    words = ("migrate", "old.parquet", "moved.parquet", "--translator", "t", "--format", "json", "--min-retention", 0.3)
+    code, out, _ = crossvec(*words)
+    dry = json.loads(out)
+    assert set(dry) >= CONTRACT and dry["dry_run"] and (dry["rows_read"], dry["rows_written"]) == (0, 0)
+    code, out, _ = crossvec(*words, "--run")
+    told = json.loads(out)
+    assert set(told) >= CONTRACT
+    assert (told["rows_read"], told["rows_written"], told["skipped"]) == (600, 600, [])
+    assert 0 <= told["retention"]["low"] <= told["retention"]["recall_at_10"] <= told["retention"]["high"] <= 1
+    assert told["retention"]["recall_at_10"] == pytest.approx(dry["retention"]["recall_at_10"], abs=1e-3)
+    assert told["verification"]["good"]
+    assert code == {"PASS": 0, "FAIL": 1, "WARN": 3}[told["gate"]]
+    old, new = stores.open("old.parquet").load(), stores.open("moved.parquet").load()
+    assert list(new.ids_or_numbers()) == list(old.ids_or_numbers())
+    assert new.records() == old.records()
+    assert np.allclose(new.array(), Translator.load("t").translate(old.array()), atol=1e-5)
+
+
+def test_the_gate_decides_the_exit_code(crossvec: Run, here: Path) -> None:
+    judged = "migrate", "old.parquet", "moved.parquet", "--translator", "t", "--format", "json", "--min-retention"
+    code, out, _ = crossvec(*judged, 1.0)
+    assert (code, json.loads(out)["gate"]) == (1, "FAIL")
+    code, out, _ = crossvec(*judged, 0.0)
+    told = json.loads(out)
+    aligned = told["plan"]["verdict"]["status"] == "aligned" and not told["doubts"]
+    assert (code, told["gate"]) == ((0, "PASS") if aligned else (3, "WARN"))
+
+
+def test_texts_make_the_translator_and_the_gate(crossvec: Run, texts: Path) -> None:
+    words = "migrate", "old.parquet", "new.parquet", "--encoder", "static:model", "--min-retention", 0.5, "--format", "json"
+    code, out, _ = crossvec(*words, "--texts", "texts.jsonl", "--run")
+    told = json.loads(out)
+    assert told["retention"]["basis"] == "re-embedding"
+    assert (code, told["gate"]) == (0, "PASS"), told["retention"]
+    assert told["plan"]["pairs"] == 450 and told["retention"]["queries"] == 450, "half to learn from, half to measure with"
+    counts = [one["pairs"] for one in told["plan"]["worth"]]
+    assert counts == sorted(counts) and counts[-1] == 450
+    assert told["plan"]["worth"][-1]["recall_at_10"] >= told["plan"]["worth"][0]["recall_at_10"]
+    assert told["retention"]["controls"]["identity"] < told["retention"]["low"]
+    assert Translator.load("new.parquet-translator").card["pairs"] == 450
+
+
+def test_the_payload_may_hold_the_texts(crossvec: Run, texts: Path) -> None:
+    words = "migrate", "old.parquet", "new.parquet", "--encoder", "static:model", "--format", "json", "--min-retention", 0.5
+    _, by_file, _ = crossvec(*words, "--texts", "texts.jsonl", "-o", "one")
+    code, by_field, _ = crossvec(*words, "--text-field", "body", "-o", "two")
+    assert code == 0
+    assert json.loads(by_field)["retention"] == json.loads(by_file)["retention"]
+    code, _, err = crossvec(*words, "--text-field", "boddy", "-o", "three")
+    assert code == 2 and "body" in err
+
+
+def test_rows_that_were_learned_from_are_not_scored_on(crossvec: Run, texts: Path) -> None:
+    words = "migrate", "old.parquet", "new.parquet", "--encoder", "static:model", "--texts", "texts.jsonl", "--format", "json"
+    crossvec(*words, "-o", "t")
+    _, out, _ = crossvec(*words, "--translator", "t")
+    assert json.loads(out)["retention"]["queries"] == 450
+
+
+def test_queries_are_used_when_given(crossvec: Run, texts: Path) -> None:
+    Path("queries.txt").write_text(
+        "".join(f"{line}\n" for line in (chr(97 + i % 26) + " cat " + chr(97 + i % 7) for i in range(30)))
+    )
+    old = stores.open("old.parquet").load()
+    np.save("queries.npy", old.array()[:77] + 0.01)
+    words = "migrate", "old.parquet", "new.parquet", "--encoder", "static:model", "--texts", "texts.jsonl", "--format", "json"
+    _, out, _ = crossvec(*words, "--query-texts", "queries.txt", "--queries", "queries.npy")
+    expected = json.loads(out)["plan"]["expected"]
+    assert (expected["re-embedding"]["queries"], expected["old neighbours"]["queries"]) == (30, 77)
+
+
+def test_a_target_alone_is_learned_from_without_pairs(crossvec: Run, here: Path) -> None:
+    """One thousand rows are too few to succeed: the verdict must keep the gate from passing, whatever neighbours say."""
+    words = "migrate", "old.parquet", "moved.parquet", "--target", "new.npy", "-o", "u", "--effort", "quick", "--format", "json"
+    code, out, _ = crossvec(*words, "--min-retention", 0)
+    told = json.loads(out)
+    assert told["plan"]["pairs"] == 0 and Translator.load("u").card["aligner"] == "moments"
+    assert told["gate"] == ("PASS" if told["plan"]["verdict"]["status"] == "aligned" else "WARN")
+    assert code == {"PASS": 0, "WARN": 3}[told["gate"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("old.parquet", "m.parquet"), "--translator FOLDER"),
+        (("old.parquet", "m.parquet", "--encoder", "minilm"), "--texts FILE"),
+        (("old.parquet", "m.parquet", "--translator", "t", "--texts", "x.txt"), "--encoder NAME"),
+        (("old.parquet", "m.parquet", "--translator", "t", "--target", "new.npy"), "leave --target"),
+        (("old.parquet", "old.parquet", "--translator", "t"), "never in place"),
+        (("old.parquet", "m.parquet", "--translator", "t", "--in-place"), "beside the old one"),
+        (("old.parquet", "new.npy", "--translator", "t"), "exists already"),
+        (("gone.parquet", "m.parquet", "--translator", "t"), "there is no file"),
+        (("new.npy", "m.parquet", "--translator", "t"), "inverse"),
+        (("old.parquet", "m.parquet", "--translator", "nowhere"), "nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_two_lines(crossvec: Run, here: Path, words: tuple[str, ...], says: str) -> None:
+    code, out, err = crossvec("migrate", *words, "--run")
+    lines = [line for line in err.splitlines() if line]
+    assert (code, out, len(lines)) == (2, "", 2)
+    assert lines[0].startswith("error: ") and lines[1].startswith("hint: ") and says in err
+    assert not Path("m.parquet").exists()
+
+
+def test_two_migrations_may_share_a_translator(crossvec: Run, here: Path) -> None:
+    for dest in ("one.parquet", "two.parquet"):
+        assert crossvec("migrate", "old.parquet", dest, "--translator", "t", "--run", "--min-retention", 0)[0] in (0, 3)
+        assert len(stores.open(dest).load()) == 600
+    assert len(list(here.glob("t.migration*.json"))) == 2
+
+
+def test_a_report_tells_what_happened(crossvec: Run, here: Path) -> None:
+    x = stores.open("old.parquet").load().array()
+    x[[5, 17]] = np.nan
+    np.save("holes.npy", x)
+    _, out, _ = crossvec("migrate", "holes.npy", "moved.npy", "--translator", "t", "--run")
+    assert "600" in out and "598" in out and "rows 5, 17" in out and "gate: " in out
