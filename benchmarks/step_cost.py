@@ -106,9 +106,7 @@ def measure(row: dict[str, Any]) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     clouds = [unit(torch.randn(ROWS, d, generator=generator)).to(device) for d in row["dims"]]
     spaces = {name: Rows.of(cloud) for name, cloud in zip("xy", clouds, strict=True)}
-    settings = Vec2Vec(
-        preset=row["preset"], start="cold", precision=row["precision"], batch=row["batch"], compile=row["compile"]
-    )
+    settings = Vec2Vec(preset=row["preset"], precision=row["precision"], batch=row["batch"], compile=row["compile"])
     training = prepared(settings, spaces, lambda _network: 0.0, device=device)
     counted = prepared(Vec2Vec(**{**vars(settings), "compile": False}), spaces, lambda _network: 0.0, device=device)
     products = products_of(counted)
@@ -131,7 +129,7 @@ def measure(row: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", default="small")
+    parser.add_argument("--preset", default="scratch")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--dims", type=int, nargs=2, default=[256, 256])

@@ -204,7 +204,7 @@ def test_settings_reach_the_aligner(twins: World) -> None:
 
 
 def test_known_pairs_reach_an_aligner_that_can_do_without_them(twins: World) -> None:
-    small = {"start": "cold", "width": 16, "batch": 64, "steps": 4, "looks": 2}
+    small = {"preset": "scratch", "width": 16, "batch": 64, "steps": 4, "looks": 2}
     spaces = Space.of(twins.x), Space.of(twins.y)
     alone, taught = (fit(*spaces, "vec2vec", pairs=pairs, settings=small) for pairs in (None, same(100)))
     parts = [learned.card["trace"][0]["steps"][0]["looks"][-1]["parts"] for learned in (alone, taught)]

@@ -28,7 +28,7 @@ folder = Path(sys.argv[1])
 with joined("cpu"):
     group = Group.now()
     settings = Vec2Vec(
-        start="cold", width=16, batch=64 // group.world, steps=20, looks=2, warmup=3, without="vsp, cycle_vsp, dropout",
+        preset="scratch", width=16, batch=64 // group.world, steps=20, looks=2, warmup=3, without="vsp, cycle_vsp, dropout",
         checkpoint=str(folder / f"kept-by-{group.world}"), every=5,
     )
     made = Universal.fit({name: folder / f"{name}.npy" for name in "ab"}, settings)
@@ -98,7 +98,7 @@ device = "cpu"
 a = ["a.npy"]
 b = "b.npy"
 [settings]
-start = "cold"
+preset = "scratch"
 width = 16
 batch = 32
 steps = 6

@@ -9,12 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Generator, Tensor
 
 from crossvec.aligners.vec2vec import losses
 from crossvec.aligners.vec2vec.discriminators import Discriminators
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.objective import PRESETS, Objective, Passes, cycles, discriminator_loss, forward, generator_loss
+from crossvec.aligners.vec2vec.teacher import assigned
 from crossvec.aligners.vec2vec.warm import start_at
 from crossvec.errors import SettingError
 from crossvec.geometry import polar, unit
@@ -187,7 +188,8 @@ def test_the_total_is_the_weighted_sum_of_the_parts() -> None:
         rec=2.0, cycle=3.0, vsp=5.0, cycle_vsp=7.0, adversarial=11.0, latent=13.0, supervised=17.0, pseudo=19.0
     )
     pairs = {("a", "b"): (batches["a"][:4], batches["b"][:4])}
-    total, parts = generator_loss(network, critics, batches, objective, pairs=pairs, pseudo={("a", "b"): batches["b"]})
+    pseudo = {("a", "b"): assigned(network, "a", "b", batches["a"], batches["b"], 0.5)}
+    total, parts = generator_loss(network, critics, batches, objective, pairs=pairs, pseudo=pseudo)
     assert len(parts) == 8
     assert float(total.detach()) == pytest.approx(
         sum(getattr(objective, name) * float(part) for name, part in parts.items()), rel=1e-5
@@ -209,12 +211,35 @@ def test_known_pairs_are_learned_both_ways() -> None:
         assert torch.equal((mapped @ batches[target].T).argmax(1), torch.arange(10))
 
 
-def test_guessed_rows_pull_translations_and_guesses_of_zero_do_not() -> None:
-    mapped, targets = drawn(4, 3).requires_grad_(), drawn(4, 3, seed=1)
-    targets[2] = 0
-    losses.pseudo_pairs(mapped, 5 * targets).backward()
-    assert mapped.grad is not None and mapped.grad.any(dim=1).tolist() == [True, True, False, True]
-    assert losses.pseudo_pairs(targets, targets) == pytest.approx(0, abs=1e-6)
+def test_pseudo_pairs_cost_least_where_the_softmax_is_the_plan() -> None:
+    """There the loss is the plan's own entropy, and its slope is 0."""
+    mapped, rows = drawn(6, 3).requires_grad_(), drawn(5, 3, seed=1)
+    plan = (mapped.detach() @ rows.T / 0.3).softmax(1)
+    least = losses.pseudo_pairs(mapped, rows, plan, 0.3, 0.0)
+    least.backward()
+    assert mapped.grad is not None and mapped.grad.abs().max() < 1e-6
+    assert least.item() == pytest.approx(-(plan * plan.log()).sum(1).mean().item(), rel=1e-5)
+    assert losses.pseudo_pairs(mapped, rows, plan.flip(1), 0.3, 0.0) > least
+    near = unit(plan @ rows)
+    asked = [
+        losses.pseudo_pairs(side, rows, plan, 0.3, 7.0) - losses.pseudo_pairs(side, rows, plan, 0.3, 0.0)
+        for side in (near, -near)
+    ]
+    assert [float(extra) for extra in asked] == pytest.approx([0, 14], abs=1e-4)
+
+
+def test_a_teacher_that_is_right_assigns_each_row_to_its_partner_and_gives_all_rows_their_share() -> None:
+    """The network is a rotation, and the rows are its own translations in another order."""
+    network = Network({"a": 6, "b": 6}, Shape(6, 1, 1, shortcut="linear"), Generator().manual_seed(0))
+    start_at(network, "a", "b", torch.linalg.qr(torch.randn(6, 6, generator=Generator().manual_seed(1)))[0])
+    x, order = drawn(40, 6), torch.randperm(40, generator=Generator().manual_seed(2))
+    found = assigned(network, "a", "b", x, network.translate("a", "b", x).detach()[order], 0.5)
+    assert torch.equal(found.there.argmax(1)[order], torch.arange(40))
+    assert torch.equal(found.back.argmax(1), order)
+    for plan in (found.there, found.back):
+        assert torch.allclose(plan.sum(1), torch.ones(40), atol=1e-5)
+        assert (plan.sum(0) - 1).abs().max() < 0.2
+    assert found.warmth_there == pytest.approx(0.5 * float((x @ x.T).std()), rel=1e-3)
 
 
 @given(k=st.integers(1, 6), d=st.integers(1, 5), seed=st.integers(0, 99))

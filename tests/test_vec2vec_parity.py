@@ -18,6 +18,7 @@ from crossvec.aligners.vec2vec import losses
 from crossvec.aligners.vec2vec.discriminators import Discriminators
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.objective import PRESETS, Objective, discriminator_loss, forward, generator_loss
+from crossvec.aligners.vec2vec.teacher import Assigned
 
 Numbers = dict[str, np.ndarray]
 DIMS, WIDTH, ROWS = {"a": 4, "b": 3}, 5, 6
@@ -179,7 +180,9 @@ def generator_terms(got: Reference, x: Numbers, critics: Numbers, o: Objective, 
             / 2
         )
     if o.pseudo:
-        terms["pseudo"] = float(1 - (made["across"]["a"] * x["b"]).sum(1).mean())
+        terms["pseudo"] = (
+            sum(soft_contrast(made["across"][s], x[OTHER[s]], plan, warmth, o.nearness) for s, plan, warmth in plans(x)) / 2
+        )
     return {name: value for name, value in terms.items() if getattr(o, name)}
 
 
@@ -359,7 +362,25 @@ def test_a_full_step_is_the_reference_s(name: str, shape: Shape) -> None:
 
 
 def known(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    return {"pairs": {("a", "b"): (tensors["a"], tensors["b"])}, "pseudo": {("a", "b"): tensors["b"]}}
+    """Pairs, and plans of fixed numbers for pseudo-pairs."""
+    rows = tensors["a"], tensors["b"]
+    (_, there, warm), (_, back, warmer) = plans({s: t.numpy() for s, t in tensors.items()})
+    both = (torch.from_numpy(plan).to(rows[0].dtype) for plan in (there, back))
+    return {"pairs": {("a", "b"): rows}, "pseudo": {("a", "b"): Assigned(*rows, *both, warm, warmer)}}
+
+
+def plans(x: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray, float]]:
+    """For each source space, a plan to the other's rows and the student's temperature."""
+    rng = np.random.default_rng(5)
+    drawn = rng.random((len(x["a"]), len(x["b"]))), rng.random((len(x["b"]), len(x["a"])))
+    return [(s, p / p.sum(1, keepdims=True), t) for s, p, t in zip("ab", drawn, (0.3, 0.4), strict=True)]
+
+
+def soft_contrast(mapped: np.ndarray, rows: np.ndarray, plan: np.ndarray, warmth: float, nearness: float) -> float:
+    scores = mapped @ rows.T / warmth
+    logs = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+    far = 1 - (mapped * normed(plan @ rows)).sum(1).mean()
+    return float(-(plan * logs).sum(1).mean() + nearness * far)
 
 
 def added(terms: dict[str, float], o: Objective) -> float:

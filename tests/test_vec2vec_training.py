@@ -30,7 +30,7 @@ from crossvec.aligners.vec2vec.universal import Universal
 from crossvec.errors import MissingExtraError, SettingError, SpaceError
 from crossvec.geometry import procrustes, unit
 
-TINY: dict[str, Any] = {"start": "cold", "width": 16, "batch": 32, "steps": 12, "looks": 3, "warmup": 2}
+TINY: dict[str, Any] = {"preset": "scratch", "width": 16, "batch": 32, "steps": 12, "looks": 3, "warmup": 2}
 
 
 def centred(rows: np.ndarray) -> Tensor:
@@ -364,7 +364,7 @@ def test_a_field_that_is_left_alone_takes_the_presets_value() -> None:
 def test_a_warm_start_widens_the_latent_to_hold_both_spaces_unless_told_otherwise() -> None:
     assert Vec2Vec().shape((384, 256)).width == 384
     assert Vec2Vec(width=300).shape((384, 256)).width == 300
-    assert Vec2Vec(start="cold").shape((384, 256)).width == 256
+    assert Vec2Vec(preset="scratch").shape((384, 256)).width == 256
 
 
 @pytest.mark.parametrize(
@@ -376,6 +376,8 @@ def test_a_warm_start_widens_the_latent_to_hold_both_spaces_unless_told_otherwis
         ({"seeds": 0}, "seeds"),
         ({"every": 5}, "checkpoint"),
         ({"preset": "paper", "start": "warm"}, "warm"),
+        ({"start": "cold"}, "scratch"),
+        ({"cooldown": 1.5}, "cooldown"),
         ({"dropout": 1.0}, "dropout"),
         ({"cycle": -3.0}, "cycle"),
         ({"without": "everything"}, "everything"),

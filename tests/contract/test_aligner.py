@@ -25,7 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "gromov": {"rows": 60},
     "sinkhorn": {"rows": 60},
     "emd": {"rows": 60},
-    "vec2vec": {"start": "cold", "width": 16, "batch": 64, "steps": 6, "looks": 2},
+    "vec2vec": {"preset": "scratch", "width": 16, "batch": 64, "steps": 6, "looks": 2},
     "mlp": {"hidden": 16, "epochs": 2},
 }
 DIMS = [(12, 8), (8, 12), (10, 10)]

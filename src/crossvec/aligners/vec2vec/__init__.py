@@ -34,44 +34,55 @@ from crossvec.aligners.vec2vec.objective import PRESETS as OBJECTIVES
 from crossvec.aligners.vec2vec.objective import Objective
 from crossvec.aligners.vec2vec.seeds import Found, best_of
 from crossvec.aligners.vec2vec.training import Precision, Recipe, Scores, Training
-from crossvec.aligners.vec2vec.warm import start_at
+from crossvec.aligners.vec2vec.warm import rotation, start_at
 from crossvec.errors import SettingError
 
 __all__ = ["PRESETS", "Neural", "Preset", "Vec2Vec"]
 
 T = TypeVar("T", Shape, Objective, Recipe)
-PresetName = Literal["small", "full", "paper", "published-code"]
+PresetName = Literal["small", "full", "scratch", "paper", "published-code"]
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A network, discriminators of `critic_depth` layers as wide as it, an objective, and how to train them."""
+    """A network, discriminators of `critic_depth` layers as wide as it, an objective, how to train, and whether from a map."""
 
     shape: Shape
     critic_depth: int
     objective: Objective
     recipe: Recipe
+    warm: bool
 
 
-def _recipe(steps: int, rate: float, discriminator_rate: float, warmup: int, ema: float, clip: float, looks: int) -> Recipe:
-    return Recipe(steps, 256, rate, discriminator_rate, warmup, clip, ema, "fp32", False, 0, looks, 0)
+def _recipe(
+    steps: int, rate: float, discriminator_rate: float, warmup: int, ema: float, clip: float, looks: int, cooldown: float = 0.0
+) -> Recipe:
+    return Recipe(steps, 256, rate, discriminator_rate, warmup, clip, ema, "fp32", False, 0, looks, 0, cooldown)
 
 
 PUBLISHED = _recipe(312_500, 2e-5, 1e-5, 2000, 0.0, 1000.0, 80)
 """80 epochs of a million rows. The published precision is fp16, which needs a GPU: ask for it."""
 
+ASSIGNED = Objective(rec=1.0, cycle=0.0, vsp=0.0, cycle_vsp=0.0, adversarial=0.0, latent=0.0, pseudo=1.0)
+"""What keeps and improves a map that is roughly right. The published terms alone pull a network away from it: see the log."""
+
 PRESETS: Mapping[PresetName, Preset] = {
-    "small": Preset(Shape(256, 3, 4, "layer", 0.0, "linear"), 5, Objective(), _recipe(4000, 2e-4, 1e-4, 200, 0.999, 10.0, 20)),
-    "full": Preset(
-        Shape(1024, 3, 4, "layer", 0.1, "linear"), 5, Objective(), _recipe(40_000, 1e-4, 5e-5, 2000, 0.999, 10.0, 40)
+    "small": Preset(
+        Shape(256, 3, 4, "layer", 0.0, "linear"), 5, ASSIGNED, _recipe(100, 1e-3, 1e-4, 10, 0.95, 10.0, 5, 1.0), True
     ),
-    "paper": Preset(Shape(1024, 3, 4, "layer", 0.1, "pad"), 5, OBJECTIVES["paper"], PUBLISHED),
-    "published-code": Preset(Shape(1024, 3, 4, "batch", 0.1, "pad"), 5, OBJECTIVES["published-code"], PUBLISHED),
+    "full": Preset(
+        Shape(1024, 3, 4, "layer", 0.0, "linear"), 5, ASSIGNED, _recipe(1000, 5e-4, 5e-5, 100, 0.99, 10.0, 10, 1.0), True
+    ),
+    "scratch": Preset(
+        Shape(256, 3, 4, "layer", 0.0, "linear"), 5, Objective(), _recipe(4000, 2e-4, 1e-4, 200, 0.999, 10.0, 20), False
+    ),
+    "paper": Preset(Shape(1024, 3, 4, "layer", 0.1, "pad"), 5, OBJECTIVES["paper"], PUBLISHED, False),
+    "published-code": Preset(Shape(1024, 3, 4, "batch", 0.1, "pad"), 5, OBJECTIVES["published-code"], PUBLISHED, False),
 }
 
 LEAVABLE = (
     *("rec", "cycle", "vsp", "cycle_vsp", "adversarial", "latent", "supervised", "pseudo", "r1", "r2"),
-    *("warmup", "ema", "clip", "dropout"),
+    *("nearness", "warmup", "cooldown", "ema", "clip", "dropout"),
 )
 
 SUPERVISED = 10.0
@@ -83,18 +94,22 @@ class Vec2Vec:
     """Unpaired alignment by adversarial training of a network with a shared latent (Jha 2025), from a linear start or none.
 
     A field at its default (0 or empty) takes the value of `preset`: `small`, width 256, for a CPU; `full`, width 1024, for
-    a GPU; `paper` and `published-code`, as published. Those two differ: see `Objective`.
+    a GPU; `scratch`, width 256, from random weights; `paper` and `published-code`, as published. Those two differ: see
+    `Objective`.
 
-    start           "warm" at the map that `moments` finds with `effort` (the width is raised to hold both spaces where it
-                    is not given); "cold" from random weights; empty: warm for presets that can, else cold
-    rec ... pseudo  weights of the objective's terms; `supervised` is used where pairs are given
+    start           "warm" at the rotation in the maps that `moments` finds with `effort`, which also assign the pseudo-pairs
+                    (the width is raised to hold both spaces where it is not given); "cold" from random weights; empty: as
+                    `preset`
+    rec ... pseudo  weights of the objective's terms; `supervised` is used where pairs are given; `softness` and `nearness`: see
+                    `Objective`
     without         fields that shall be 0, such as "latent, cycle_vsp": terms left out, no `warmup`, `ema`, `clip` or `dropout`
     gan ... latent_discriminators, norm, dropout   what paper and published code differ in, and other forms
     seeds           healthy trainings to choose from; a sick one (see `health.sickness`) is replaced by the next seed
     looks, patience how often the averaged weights are judged without pairs, and how many looks without gain end training
     checkpoint      a folder: every `every` steps what training goes on from is written there, and found there after a kill
     events          a folder for TensorBoard's event files
-    others          how to train: `batch`, `rate`, `discriminator_rate`, `warmup`, `ema`, `clip`, `precision`, `compile`
+    others          how to train: `batch`, `rate`, `discriminator_rate`, `warmup`, `cooldown`, `ema`, `clip`, `precision`,
+                    `compile`
 
     Evidence: `label_free_score` of the map kept, `start_score` before training, `healthy` trainings, `best_step`. The trace has
     a record a seed, with every look. Under torchrun the processes share the rows and train one network together.
@@ -114,6 +129,7 @@ class Vec2Vec:
     rate: float = 0.0
     discriminator_rate: float = 0.0
     warmup: int = 0
+    cooldown: float = 0.0
     ema: float = 0.0
     clip: float = 0.0
     precision: Precision = "fp32"
@@ -133,6 +149,8 @@ class Vec2Vec:
     latent: float = 0.0
     supervised: float = 0.0
     pseudo: float = 0.0
+    softness: float = 0.0
+    nearness: float = 0.0
     gan: Literal["", "least-squares", "standard", "relativistic"] = ""
     distance: Literal["", "cosine", "squared"] = ""
     vsp_form: Literal["", "published", "paper"] = ""
@@ -150,6 +168,7 @@ class Vec2Vec:
         weights = {field.name: Range(0.0, such=1.0) for field in fields(self) if field.type == "float"}
         rates = {"rate": Range(0.0, 0.9, such=2e-4), "discriminator_rate": Range(0.0, 0.9, such=1e-4)}
         parts = {"ema": Range(0.0, 0.9999999, such=0.999), "dropout": Range(0.0, 0.9, such=0.1)}
+        parts["cooldown"] = Range(0.0, 1.0)
         check(self, {**dict.fromkeys(counts, 0), "seeds": 1}, **{**weights, **rates, **parts})
         for name in ("compile", "without", "checkpoint", "events"):
             if type(getattr(self, name)) is not type(getattr(Vec2Vec, name)):
@@ -160,6 +179,8 @@ class Vec2Vec:
                 raise SettingError(f"without cannot name {name!r}", f"name what is not set: {', '.join(LEAVABLE)}")
         if self.every and not self.checkpoint:
             raise SettingError("every needs a folder for checkpoints", "add -s checkpoint=FOLDER")
+        if self.start == "cold" and PRESETS[self.preset].warm:
+            raise SettingError(f"the preset {self.preset} starts warm: its terms need a map", "use -s preset=scratch")
         if self.start == "warm" and PRESETS[self.preset].shape.shortcut != "linear":
             raise SettingError(f"the preset {self.preset} cannot start warm: its shortcuts only pad", "use -s preset=full")
 
@@ -171,7 +192,7 @@ class Vec2Vec:
     @property
     def warm(self) -> bool:
         """Whether training starts at the map that `moments` finds."""
-        return self.start == "warm" or (not self.start and PRESETS[self.preset].shape.shortcut == "linear")
+        return self.start == "warm" or (not self.start and PRESETS[self.preset].warm)
 
     def shape(self, dims: tuple[int, ...] = ()) -> Shape:
         """Return the network's sizes for spaces of these dimensions."""
@@ -282,8 +303,9 @@ def prepared(
     dims = {name: rows.dim for name, rows in spaces.items()}
     generator = Generator().manual_seed(mixed(settings.seed, 0))
     made = network(generator) if network else Network(dims, settings.shape(tuple(dims.values())), generator)
+    teacher = taught_by(linear or {}, dims, made) if settings.warm and network is None else None
     for (source, target), alignment in (linear or {}).items():
-        start_at(made, source, target, weight(alignment.map), weight(alignment.inverse))
+        start_at(made, source, target, rotation(weight(alignment.map), weight(alignment.inverse)))
     objective = settings.objective(pairs=pairs is not None)
     width, depth = made.shape.width, PRESETS[settings.preset].critic_depth
     latents = objective.latent_discriminators
@@ -291,7 +313,17 @@ def prepared(
     group, recipe = Group.now(), settings.recipe()
     batches = Batches(spaces, recipe.batch, settings.seed, rank=group.rank, world=group.world, pairs=pairs, device=where)
     file = _file(settings, settings.seed) if settings.checkpoint else None
-    return Training(made.to(where), critics.to(where), batches, objective, recipe, scores, file=file, every=settings.every)
+    parts = made.to(where), critics.to(where), batches, objective, recipe, scores
+    return Training(*parts, teacher=teacher if objective.pseudo else None, file=file, every=settings.every)
+
+
+def taught_by(linear: Mapping[tuple[str, str], Alignment], dims: Mapping[str, int], network: Network) -> Network:
+    """Return linear maps as the shallowest network; without maps its numbers are to come from a checkpoint."""
+    shape = replace(network.shape, adapter_depth=1, backbone_depth=1, norm="layer", dropout=0.0)
+    teacher = Network(dims, shape, Generator().manual_seed(0))
+    for (source, target), alignment in linear.items():
+        start_at(teacher, source, target, weight(alignment.map), weight(alignment.inverse))
+    return teacher
 
 
 def built_in(spaces: Mapping[str, Rows], seed: int, device: torch.device) -> Scores:

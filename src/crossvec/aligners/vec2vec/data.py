@@ -167,6 +167,7 @@ class Batches:
             raise SettingError(f"{fewest} rows cannot be shared by {world} processes", "start fewer, or give more rows")
         self.spaces = dict(spaces)
         self.batch = min(batch, fewest // world)
+        self.rank, self.world = rank, world
         self.device = device or next(iter(spaces.values())).device
         self.orders = {
             name: Order(len(rows), self.batch, seed, number, rank, world, rows.device)
@@ -198,12 +199,12 @@ class Batches:
         first, second = list(self.spaces.values())[:2]
         return first.take(chosen[:, 0]).to(self.device), second.take(chosen[:, 1]).to(self.device)
 
-    def some(self, space: str, step: int, batches: int) -> Float[Tensor, "k d"]:
-        """Return the rows of as many batches of a space as it has, up to `batches`, other ones each step."""
+    def some(self, space: str, step: int, most: int) -> Float[Tensor, "k d"]:
+        """Return up to `most` rows of a space, other ones each step and in each process."""
         rows = self.spaces[space]
         number = len(self.spaces) + 1 + list(self.spaces).index(space)
         order = self._orders_of_some.setdefault(
-            space, Order(len(rows), min(batches * self.batch, len(rows)), self.seed, number, device=rows.device)
+            space, Order(len(rows), min(most, len(rows) // self.world), self.seed, number, self.rank, self.world, rows.device)
         )
         return rows.take(order.at(step)).to(self.device)
 

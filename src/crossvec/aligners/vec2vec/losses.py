@@ -113,10 +113,16 @@ def supervised(
     return distance(mapped, truth, "cosine") + contrast * found
 
 
-def pseudo_pairs(mapped: Float[Tensor, "k d"], targets: Float[Tensor, "k d"]) -> Float[Tensor, ""]:
-    """Return the mean 1 - cosine of translations to the rows guessed for them; a guess of zero asks nothing of its row."""
-    asked = targets.any(dim=1).to(mapped)
-    return (asked - (mapped * unit(targets)).sum(1)).mean()
+def pseudo_pairs(
+    mapped: Float[Tensor, "k d"], rows: Float[Tensor, "m d"], plan: Float[Tensor, "k m"], temperature: float, nearness: float
+) -> Float[Tensor, ""]:
+    """Return what a plan, whose rows sum to 1, asks of translations: their softmax over target rows, and their direction.
+
+    The first is the cross entropy of InfoNCE (van den Oord 2018) with soft targets: `aligners.assignment` tells why plans, and
+    not the nearest rows. The second is `nearness` times the mean 1 - cosine to the mean of the target rows under the plan.
+    """
+    ranked = -(plan * widened(mapped @ rows.T).div(temperature).log_softmax(1)).sum(1).mean()
+    return ranked + nearness * distance(mapped, unit(plan @ rows), "cosine") if nearness else ranked
 
 
 def _paired(real: Tensor, fake: Tensor) -> Tensor:

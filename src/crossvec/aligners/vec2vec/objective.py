@@ -2,7 +2,7 @@
 
 In    batches               rows (k, d) by space, of different texts, centred and of unit length
 Out   a loss to differentiate, and its unweighted parts by name, for the record
-Uses  torch, aligners.vec2vec.{network, discriminators, losses}
+Uses  torch, aligners.vec2vec.{network, discriminators, losses, teacher}
 Paper arXiv:2505.12540      section 3.2; the presets name the paper's equations and the published code's
 
 `forward` passes the batches through the network once; both losses of a step read those passes.
@@ -21,6 +21,7 @@ from crossvec.aligners.vec2vec import losses
 from crossvec.aligners.vec2vec.discriminators import Discriminator, Discriminators
 from crossvec.aligners.vec2vec.losses import GAN, VSP, Distance
 from crossvec.aligners.vec2vec.network import Network
+from crossvec.aligners.vec2vec.teacher import Assigned
 from crossvec.errors import SettingError
 
 Direction = tuple[str, str]
@@ -36,7 +37,8 @@ class Objective:
     adversarial     each space's rows against translations into it, with the loss `gan`
     latent          latents of the spaces against each other's, with 1 or 2 `latent_discriminators` (see Discriminators)
     supervised      known pairs; `contrast` is the share of InfoNCE in it
-    pseudo          guessed target rows
+    pseudo          pseudo-pairs: soft assignments of rows by a teacher; `softness` is the student's temperature, in deviations
+                    of the teacher's cosines: about .5 finds the right row most often; `nearness` is the share of the cosine
     r1, r2          gradient penalties of the discriminators at real and at fake rows, latents included
 
     Every term is a mean over spaces or over directions, except `adversarial` and `latent` 2, which add up the two directions
@@ -59,6 +61,8 @@ class Objective:
     contrast: float = 0.3
     r1: float = 0.0
     r2: float = 0.0
+    softness: float = 0.5
+    nearness: float = 4.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -120,12 +124,12 @@ def generator_loss(
     *,
     passes: Passes | None = None,
     pairs: Mapping[Direction, tuple[Tensor, Tensor]] | None = None,
-    pseudo: Mapping[Direction, Tensor] | None = None,
+    pseudo: Mapping[Direction, Assigned] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return what the network minimises, and each term of it unweighted and detached.
 
     `batches` holds rows (k, d) of two or more spaces. `pairs` holds, by direction, rows (p, dx) and the rows (p, dy) of the
-    same texts, and is used both ways; `pseudo` holds a target row for each row of the source's batch. The discriminators give
+    same texts, and `pseudo` rows of both and how they belong together; each is used both ways. The discriminators give
     gradients and get none. Raises SettingError when batches are missing.
     """
     passes = passes or forward(network, _checked(batches))
@@ -153,7 +157,7 @@ def generator_loss(
     if objective.supervised and pairs:
         parts["supervised"] = _supervised(network, pairs, objective.contrast)
     if objective.pseudo and pseudo:
-        parts["pseudo"] = _mean([losses.pseudo_pairs(passes.translations[d], rows) for d, rows in pseudo.items()])
+        parts["pseudo"] = _assigned(network, pseudo, objective.nearness)
     if not parts:
         raise SettingError("every weight of the objective is 0", "leave one above 0, for example -s rec=1")
     total = torch.stack([getattr(objective, name) * part for name, part in parts.items()]).sum()
@@ -244,6 +248,18 @@ def _supervised(network: Network, pairs: Mapping[Direction, tuple[Tensor, Tensor
         latents = network.encode_each({source: x, target: y})
         terms.append(losses.supervised(network.decode(target, latents[source]), y, contrast))
         terms.append(losses.supervised(network.decode(source, latents[target]), x, contrast))
+    return _mean(terms)
+
+
+def _assigned(network: Network, pseudo: Mapping[Direction, Assigned], nearness: float) -> Tensor:
+    terms = []
+    for (source, target), found in pseudo.items():
+        latents = network.encode_each({source: found.x, target: found.y})
+        for end, other, rows, plan, warmth in (
+            (target, source, found.y, found.there, found.warmth_there),
+            (source, target, found.x, found.back, found.warmth_back),
+        ):
+            terms.append(losses.pseudo_pairs(network.decode(end, latents[other]), rows, plan, warmth, nearness))
     return _mean(terms)
 
 

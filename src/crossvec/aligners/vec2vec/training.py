@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -29,28 +30,26 @@ from crossvec.aligners.vec2vec.health import SAMPLE, Look, sickness, vital_signs
 from crossvec.aligners.vec2vec.live import Live
 from crossvec.aligners.vec2vec.network import Network
 from crossvec.aligners.vec2vec.objective import Direction, Objective, discriminator_loss, forward, generator_loss
+from crossvec.aligners.vec2vec.teacher import Assigned, assigned
 from crossvec.errors import SettingError, UsageError
-from crossvec.geometry import nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 Precision = Literal["fp32", "bf16", "fp16"]
 Scores = Callable[[Network], float]
 
 HALF: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-GUESSED_FROM = 16
-"""Batches of target rows that pseudo-pairs are guessed from."""
-
-NEIGHBOURS = 10
-"""Target rows whose mean is a guess."""
+ASSIGNED = 2048
+"""Rows of each of two spaces that are assigned to each other in a step, where there are as many."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train: counts, rates (per step of Adam), and what keeps it steady.
 
-    `warmup` steps raise the rates from 0, then they stay. `ema` is the weight of the past in the averaged weights that are
-    judged and kept, 0 for none; `clip` bounds the length of a gradient, 0 for no bound. The network is looked at `looks` times,
-    and training ends `patience` looks after its best score (0: never). `betas` and `eps` are the published ones.
+    `warmup` steps raise the rates from 0, and over the last part `cooldown` of all steps they fall to 0. `ema` is the weight of
+    the past in the averaged weights that are judged and kept, 0 for none; `clip` bounds the length of a gradient, 0 for no
+    bound. The network is looked at `looks` times, and training ends `patience` looks after its best score (0: never). `betas`
+    and `eps` are the published ones.
     Raises SettingError for values that cannot be.
     """
 
@@ -66,6 +65,7 @@ class Recipe:
     seed: int
     looks: int
     patience: int
+    cooldown: float = 0.0
     betas: tuple[float, float] = (0.5, 0.999)
     eps: float = 1e-8
     discriminator_eps: float = 6.25e-10
@@ -80,8 +80,16 @@ class Recipe:
         for key in ("warmup", "patience", "clip"):
             if getattr(self, key) < 0:
                 raise SettingError(f"{key} cannot be {getattr(self, key)}", "use 0 or more")
+        if not 0 <= self.cooldown <= 1:
+            raise SettingError(f"cooldown cannot be {self.cooldown}", "use a part of all steps, from 0 to 1")
         if not 0 <= self.ema < 1:
             raise SettingError(f"ema cannot be {self.ema}", "use a number from 0 up to, but not, 1: 0.999 for example")
+
+    def part(self, step: int) -> float:
+        """Return the part of the rates that a step moves at."""
+        rising = (step + 1) / max(self.warmup, 1)
+        falling = (self.steps - step) / max(self.cooldown * self.steps, 1)
+        return max(0.0, min(1.0, rising, falling if self.cooldown else 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +114,9 @@ class Outcome:
 class Training:
     """One training; `step` and `run` go on from wherever it stands.
 
-    `scores` judges the network without pairs. With `folder` a checkpoint is kept there, every `every` steps and at each end; a
-    training that finds one goes on from it. Raises SettingError when that is of another run, or for fp16 without a GPU.
+    `scores` judges the network without pairs. `teacher` assigns pseudo-pairs, else the network's own average does. With `file`
+    a checkpoint is kept there, every `every` steps and at each end; a training that finds one goes on from it. Raises
+    SettingError when that is of another run, or for fp16 without a GPU.
     """
 
     def __init__(
@@ -119,6 +128,7 @@ class Training:
         recipe: Recipe,
         scores: Scores,
         *,
+        teacher: Network | None = None,
         file: Path | None = None,
         every: int = 0,
     ) -> None:
@@ -135,6 +145,7 @@ class Training:
         for flat in (self.generator, self.critics):
             self.group.shared(flat.values.data)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+        self.teacher = None if teacher is None else teacher.to(device).requires_grad_(False).eval()
         self.adversarial = objective.adversarial > 0 or objective.latent > 0
         self.done = 0
         self.looks: list[Look] = []
@@ -152,7 +163,7 @@ class Training:
         """Update the discriminators once, then the network once, on the passes they share."""
         rows = self.batches.at(self.done)
         torch.manual_seed(mixed(self.recipe.seed, self.group.rank, self.done))  # dropout's, so that nothing need be saved
-        part = min(1.0, (self.done + 1) / max(self.recipe.warmup, 1))
+        part = self.recipe.part(self.done)
         told: dict[str, Tensor] = {}
         # One context for both updates: it casts the network's weights once. The discriminators' are cast anew after their own.
         with self._precision():
@@ -167,7 +178,7 @@ class Training:
                 self.objective,
                 passes=passes,
                 pairs=self._pairs(),
-                pseudo=self._guesses(passes.translations) if self.objective.pseudo else None,
+                pseudo=self._assigned() if self.objective.pseudo else None,
             )
             self._move(self.generator, loss, part)
         self.scaler.update()
@@ -213,6 +224,7 @@ class Training:
         tensors |= {f"now.{name}": tensor for name, tensor in self._buffers().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         tensors |= {f"sum.{name}": tensor for name, tensor in self._sums.items()}
+        tensors |= {f"teacher.{name}": tensor for name, tensor in (self.teacher.state_dict() if self.teacher else {}).items()}
         facts = {
             "run": self._identity(),
             "step": self.done,
@@ -234,6 +246,8 @@ class Training:
             self._set_buffers(_under(tensors, "now"))
             self.best = {name: tensor.to(self.device) for name, tensor in _under(tensors, "best").items()}
             self._sums = {name: tensor.to(self.device) for name, tensor in _under(tensors, "sum").items()}
+            if self.teacher is not None:
+                self.teacher.load_state_dict(_under(tensors, "teacher"))
             self.done, self._since, self.ended = facts["step"], facts["since"], facts["ended"]
             self.looks = [Look.of(record) for record in facts["looks"]]
             if facts["scaler"]:
@@ -266,14 +280,18 @@ class Training:
         a, b = list(self.batches.spaces)[:2]
         return {(a, b): known}
 
-    @torch.no_grad()
-    def _guesses(self, translations: Mapping[Direction, Tensor]) -> dict[Direction, Tensor]:
-        """Return for each translated row the mean of the nearest rows that its target has among many."""
-        many = {name: self.batches.some(name, self.done, GUESSED_FROM) for name in self.batches.spaces}
-        return {
-            (source, target): many[target][nearest(rows.float(), many[target], NEIGHBOURS)[1]].mean(1)
-            for (source, target), rows in translations.items()
-        }
+    def _assigned(self) -> dict[Direction, Assigned]:
+        """Return how the teacher, or else the average, assigns rows of two spaces; all pairs of spaces have their turns."""
+        pairs = list(combinations(self.batches.spaces, 2))
+        source, target = pairs[self.done % len(pairs)]
+        x, y = (self.batches.some(name, self.done, ASSIGNED) for name in (source, target))
+        if self.teacher is not None:
+            return {(source, target): assigned(self.teacher, source, target, x, y, self.objective.softness)}
+        self.network.eval()
+        with self.generator.showing(self.generator.average):
+            found = assigned(self.network, source, target, x, y, self.objective.softness)
+        self.network.train()
+        return {(source, target): found}
 
     def _look(self, live: Live) -> None:
         """Judge the averaged weights, keep them when they are the best, and end training when there is reason to."""
