@@ -1,7 +1,7 @@
 """vec2vec — measure the network: from a linear start, from nothing, term by term, and with a few pairs.
 
 In    DATA/NAME.npy (n, d) with row i one text in every file; DATA/splits.json: source, target, eval
-Out   results/vec2vec/PART-SOURCE-TARGET-VARIANT-SEED.json     scores of the linear map, of the start and of the end
+Out   results/vec2vec/PART-SOURCE-TARGET-VARIANT-SEED.json     scores of the linear start and of the end
 Uses  crossvec.aligners, run (machine, commit)
 
 A row whose file exists is skipped, so an interrupted run goes on where it stopped. Linear maps are found once a direction and
@@ -78,11 +78,9 @@ def measure(row: Row, folder: Path, starts: Path) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from crossvec.aligners.maps import Linear
     from crossvec.aligners.vec2vec import Vec2Vec, train
     from crossvec.aligners.vec2vec.data import Rows
     from crossvec.aligners.vec2vec.neural import Neural
-    from crossvec.aligners.vec2vec.warm import rotation
     from crossvec.fitting import peak_memory
     from crossvec.geometry import unit
     from crossvec.metrics import retrieve
@@ -113,8 +111,7 @@ def measure(row: Row, folder: Path, starts: Path) -> dict[str, Any]:
     linear = {}
     if settings.warm:
         alignment, found["seconds"]["start"] = started(spaces, starts / f"{row['source']}-{row['target']}-{row['seed']}")
-        w = rotation(alignment.map.weight, alignment.inverse.weight)
-        found["scores"] |= {"linear": scored(alignment.map, alignment.inverse), "start": scored(Linear.of(w), Linear.of(w.T))}
+        found["scores"]["start"] = scored(alignment.map, alignment.inverse)
         linear = {("source", "target"): alignment}
     known = None
     if pairs:  # rows of the source's texts join the target, so that partners are there
@@ -156,7 +153,7 @@ def started(spaces: dict[str, Any], kept: Path) -> tuple[Any, float]:
     file = kept.with_suffix(".safetensors")
     if not file.exists():
         cpu = time.process_time()
-        made = Moments(seed=int(kept.name.split("-")[-1])).fit(spaces["source"], spaces["target"])
+        made = Moments(seed=int(kept.name.split("-")[-1]), finish="orthogonal").fit(spaces["source"], spaces["target"])
         cpu = time.process_time() - cpu
         both = (made.map.weight, made.map.bias, made.inverse.weight, made.inverse.bias)  # type: ignore[attr-defined]
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from crossvec.aligners import Alignment, Effort, Linear, Map, Step, silent
+from crossvec.aligners import Alignment, Effort, Step, silent
 from crossvec.aligners.limits import Range, check
 from crossvec.aligners.moments import Moments
 from crossvec.aligners.vec2vec.data import Batches, Rows, mixed
@@ -33,8 +33,9 @@ from crossvec.aligners.vec2vec.neural import Neural
 from crossvec.aligners.vec2vec.objective import PRESETS as OBJECTIVES
 from crossvec.aligners.vec2vec.objective import Objective
 from crossvec.aligners.vec2vec.seeds import Found, best_of
+from crossvec.aligners.vec2vec.teacher import taught_by
 from crossvec.aligners.vec2vec.training import Precision, Recipe, Scores, Training
-from crossvec.aligners.vec2vec.warm import rotation, start_at
+from crossvec.aligners.vec2vec.warm import start_at, weight
 from crossvec.errors import SettingError
 
 __all__ = ["PRESETS", "Neural", "Preset", "Vec2Vec"]
@@ -68,7 +69,7 @@ ASSIGNED = Objective(rec=1.0, cycle=0.0, vsp=0.0, cycle_vsp=0.0, adversarial=0.0
 
 PRESETS: Mapping[PresetName, Preset] = {
     "small": Preset(
-        Shape(256, 3, 4, "layer", 0.0, "linear"), 5, ASSIGNED, _recipe(100, 1e-3, 1e-4, 10, 0.95, 10.0, 5, 1.0), True
+        Shape(256, 3, 4, "layer", 0.0, "linear"), 5, ASSIGNED, _recipe(300, 1e-3, 1e-4, 10, 0.98, 10.0, 3, 1.0), True
     ),
     "full": Preset(
         Shape(1024, 3, 4, "layer", 0.0, "linear"), 5, ASSIGNED, _recipe(1000, 5e-4, 5e-5, 100, 0.99, 10.0, 10, 1.0), True
@@ -97,9 +98,8 @@ class Vec2Vec:
     a GPU; `scratch`, width 256, from random weights; `paper` and `published-code`, as published. Those two differ: see
     `Objective`.
 
-    start           "warm" at the rotation in the maps that `moments` finds with `effort`, which also assign the pseudo-pairs
-                    (the width is raised to hold both spaces where it is not given); "cold" from random weights; empty: as
-                    `preset`
+    start           "warm" at the rotation that `moments` finds with `effort` (the width is raised to hold both spaces where it
+                    is not given); "cold" from random weights; empty: as `preset`
     rec ... pseudo  weights of the objective's terms; `supervised` is used where pairs are given; `softness` and `nearness`: see
                     `Objective`
     without         fields that shall be 0, such as "latent, cycle_vsp": terms left out, no `warmup`, `ema`, `clip` or `dropout`
@@ -233,7 +233,7 @@ class Vec2Vec:
         warm = None
         if self.warm and not self.started():
             progress("looking for a linear start", 0.0)
-            moments = Moments(effort=self.effort, seed=self.seed)
+            moments = Moments(effort=self.effort, seed=self.seed, finish="orthogonal")
             warm = moments.fit(x, y, progress=lambda doing, fraction: progress(f"start: {doing}", 0.3 * fraction))
         begun = 0.3 if self.warm else 0.0
         scores = None if judge is None else (lambda network: judge(Neural.of(network, "source", "target")))
@@ -303,10 +303,12 @@ def prepared(
     dims = {name: rows.dim for name, rows in spaces.items()}
     generator = Generator().manual_seed(mixed(settings.seed, 0))
     made = network(generator) if network else Network(dims, settings.shape(tuple(dims.values())), generator)
-    teacher = taught_by(linear or {}, dims, made) if settings.warm and network is None else None
-    for (source, target), alignment in (linear or {}).items():
-        start_at(made, source, target, rotation(weight(alignment.map), weight(alignment.inverse)))
     objective = settings.objective(pairs=pairs is not None)
+    teacher = (
+        taught_by(linear or {}, spaces, made, settings.seed) if objective.pseudo and settings.warm and not network else None
+    )
+    for (source, target), alignment in (linear or {}).items():
+        start_at(made, source, target, weight(alignment.map), weight(alignment.inverse))
     width, depth = made.shape.width, PRESETS[settings.preset].critic_depth
     latents = objective.latent_discriminators
     critics = Discriminators(dims, width, generator, latent_discriminators=latents, width=width, depth=depth)
@@ -314,16 +316,7 @@ def prepared(
     batches = Batches(spaces, recipe.batch, settings.seed, rank=group.rank, world=group.world, pairs=pairs, device=where)
     file = _file(settings, settings.seed) if settings.checkpoint else None
     parts = made.to(where), critics.to(where), batches, objective, recipe, scores
-    return Training(*parts, teacher=teacher if objective.pseudo else None, file=file, every=settings.every)
-
-
-def taught_by(linear: Mapping[tuple[str, str], Alignment], dims: Mapping[str, int], network: Network) -> Network:
-    """Return linear maps as the shallowest network; without maps its numbers are to come from a checkpoint."""
-    shape = replace(network.shape, adapter_depth=1, backbone_depth=1, norm="layer", dropout=0.0)
-    teacher = Network(dims, shape, Generator().manual_seed(0))
-    for (source, target), alignment in linear.items():
-        start_at(teacher, source, target, weight(alignment.map), weight(alignment.inverse))
-    return teacher
+    return Training(*parts, teacher=teacher, file=file, every=settings.every)
 
 
 def built_in(spaces: Mapping[str, Rows], seed: int, device: torch.device) -> Scores:
@@ -339,12 +332,6 @@ def built_in(spaces: Mapping[str, Rows], seed: int, device: torch.device) -> Sco
 
 def _file(settings: Vec2Vec, seed: int) -> Path:
     return Path(settings.checkpoint) / f"seed-{seed}.safetensors"
-
-
-def weight(learned: Map) -> Tensor:
-    """Return the matrix of a linear map."""
-    assert isinstance(learned, Linear)
-    return learned.weight.cpu()
 
 
 def _overlaid(preset: T, settings: Vec2Vec, but: tuple[str, ...] = ()) -> T:

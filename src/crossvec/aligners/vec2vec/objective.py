@@ -21,11 +21,8 @@ from crossvec.aligners.vec2vec import losses
 from crossvec.aligners.vec2vec.discriminators import Discriminator, Discriminators
 from crossvec.aligners.vec2vec.losses import GAN, VSP, Distance
 from crossvec.aligners.vec2vec.network import Network
-from crossvec.aligners.vec2vec.teacher import Assigned
+from crossvec.aligners.vec2vec.teacher import Assigned, Direction
 from crossvec.errors import SettingError
-
-Direction = tuple[str, str]
-"""Source and target."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Objective:
     r1: float = 0.0
     r2: float = 0.0
     softness: float = 0.5
-    nearness: float = 4.0
+    nearness: float = 5.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

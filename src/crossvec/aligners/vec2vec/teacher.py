@@ -2,22 +2,36 @@
 
 In    a network, rows x (k, dx) and y (m, dy) of two of its spaces
 Out   Assigned              the rows, and plans both ways
-Uses  aligners.assignment (Sinkhorn's rounds), aligners.vec2vec.network
+      taught_by()           a network of linear maps that assigns better than the one that training starts at
+Uses  aligners.assignment, aligners.vec2vec.{network, warm, data}
 
 Both directions vote on each pair of rows: their errors differ where the maps are no transposes of each other, and a pair that
-both call near is more often one text.
+both call near is more often one text. The network itself is no better a teacher: taught by its own average it drifts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
-from crossvec.aligners.assignment import balanced
+from crossvec.aligners import Alignment, silent
+from crossvec.aligners.assignment import TEMPERATURES, balanced, learn
+from crossvec.aligners.vec2vec.data import Rows, mixed
 from crossvec.aligners.vec2vec.network import Network, widened
+from crossvec.aligners.vec2vec.warm import start_at, weight
+
+Direction = tuple[str, str]
+"""Source and target."""
+
+ROWS = 50_000
+"""Rows of each space, at most, that the teacher learns from."""
+
+STEPS = 100
+"""Steps of its learning."""
 
 SHARP = 0.1
 """The teacher's temperature, in deviations of its scores."""
@@ -35,6 +49,24 @@ class Assigned:
     back: Float[Tensor, "m k"]
     warmth_there: float
     warmth_back: float
+
+
+def taught_by(linear: Mapping[Direction, Alignment], spaces: Mapping[str, Rows], network: Network, seed: int) -> Network:
+    """Return a shallow network of maps that learned to rank from the given ones, between rows of the spaces.
+
+    Without maps its numbers are random, for a checkpoint's to take their place.
+    """
+    shape = replace(network.shape, adapter_depth=1, backbone_depth=1, norm="layer", dropout=0.0)
+    teacher = Network(network.dims, shape, Generator().manual_seed(0))
+    for ends, alignment in linear.items():
+        x, y = (spaces[end].sample(ROWS, mixed(seed, 4)).cpu() for end in ends)
+        generator = Generator().manual_seed(mixed(seed, 5))
+        maps = (
+            learn(a, b, weight(start), TEMPERATURES["ranking"], steps=STEPS, generator=generator, progress=silent)
+            for a, b, start in ((x, y, alignment.map), (y, x, alignment.inverse))
+        )
+        start_at(teacher, *ends, *(found.weight for found in maps))
+    return teacher
 
 
 @torch.no_grad()

@@ -29,8 +29,8 @@ from crossvec.aligners.vec2vec.flat import Flat
 from crossvec.aligners.vec2vec.health import SAMPLE, Look, sickness, vital_signs
 from crossvec.aligners.vec2vec.live import Live
 from crossvec.aligners.vec2vec.network import Network
-from crossvec.aligners.vec2vec.objective import Direction, Objective, discriminator_loss, forward, generator_loss
-from crossvec.aligners.vec2vec.teacher import Assigned, assigned
+from crossvec.aligners.vec2vec.objective import Objective, discriminator_loss, forward, generator_loss
+from crossvec.aligners.vec2vec.teacher import Assigned, Direction, assigned
 from crossvec.errors import SettingError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])

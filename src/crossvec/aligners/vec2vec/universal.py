@@ -24,11 +24,11 @@ from torch.nn.functional import pad
 
 from crossvec.aligners import Alignment, Step, silent
 from crossvec.aligners.moments import Moments
-from crossvec.aligners.vec2vec import Vec2Vec, checkpoint, train, weight
+from crossvec.aligners.vec2vec import Vec2Vec, checkpoint, train
 from crossvec.aligners.vec2vec.data import Rows, mixed
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.neural import Neural
-from crossvec.aligners.vec2vec.warm import start_beside
+from crossvec.aligners.vec2vec.warm import start_beside, weight
 from crossvec.errors import SettingError, TranslatorError, UsageError
 from crossvec.geometry import unit
 
@@ -176,7 +176,7 @@ class Universal:
 
 def _linear(source: Rows, target: Rows, settings: Vec2Vec) -> Alignment:
     x, y = (rows.sample(START_ROWS, mixed(settings.seed, 3)) for rows in (source, target))
-    return Moments(effort=settings.effort, seed=settings.seed).fit(x, y)
+    return Moments(effort=settings.effort, seed=settings.seed, finish="orthogonal").fit(x, y)
 
 
 def _means(rows: Mapping[str, Rows]) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 In    w (dx, dy)            the map from source to target, in their centred frames; `backward` (dy, dx) if not its transpose
 Out   the network, changed in place: it translates as unit(x W), and every residual branch is 0 and free to grow
-Uses  aligners.vec2vec.network, geometry
+Uses  aligners.vec2vec.network
 
 A branch is silenced at its last layer only (as Goyal 2017 starts residual nets): gradients reach that layer at once, and the
 layers below as soon as it has moved. The linear shortcuts of the adapters alone then carry rows through the latent.
@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from crossvec.aligners.maps import Linear, Map
 from crossvec.aligners.vec2vec.network import Network, ResidualMLP
 from crossvec.errors import SettingError
-from crossvec.geometry import TINY, polar
 
 
 @torch.no_grad()
@@ -87,9 +87,10 @@ def start_beside(
     out.load_state_dict(learned)
 
 
-def rotation(w: Float[Tensor, "dx dy"], backward: Float[Tensor, "dy dx"]) -> Float[Tensor, "dx dy"]:
-    """Return the semi-orthogonal matrix nearest to both maps of a pair, each counted at length 1."""
-    return polar(w / w.norm().clamp_min(TINY) + backward.T / backward.norm().clamp_min(TINY))
+def weight(learned: Map) -> Tensor:
+    """Return the matrix of a linear map."""
+    assert isinstance(learned, Linear)
+    return learned.weight.cpu()
 
 
 def _checked(network: Network, source: str, target: str, w: Tensor, backward: Tensor | None) -> Tensor:
