@@ -31,6 +31,7 @@ from urllib.parse import quote
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "migrate"
 DIM, PAGE, SEED = 384, 8192, 0
+KEPT = ("recall_at_10", "low", "high")
 
 
 def record(name: str, told: dict[str, Any], packages: list[str]) -> None:
@@ -218,7 +219,7 @@ def retention(data: Path, counts: list[int], seed: int, effort: str) -> None:
     import numpy as np
 
     from crossvec.fitting import fit
-    from crossvec.migration import gate
+    from crossvec.migration import gate, learning
     from crossvec.space import Space
 
     splits = {"source": (0, 36000), "target": (36000, 72000), "eval": (72000, None)}
@@ -263,6 +264,18 @@ def retention(data: Path, counts: list[int], seed: int, effort: str) -> None:
     add("moments", 0, unpaired.translate(pool_x), time.perf_counter() - started, unpaired.verdict)
     whole = {"source": "minilm", "target": "potion", "rows": len(x), "pool": len(truth), "seed": seed, "effort": effort}
     record("retention", {**whole, "results": told}, ["torch", "numpy"])
+    # What `crossvec migrate` tells those who have no texts; tests hold it to the results.
+    learning.MEASURED.write_text(json.dumps(summary(whole, told), indent=1) + "\n", encoding="utf-8")
+
+
+def summary(whole: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The part of the results that the package carries: against true re-embedding, asked by the new model's queries."""
+    told = [
+        {"aligner": one["name"], "pairs": one["pairs"], **{key: one["new_model_queries"][key] for key in KEPT}}
+        for one in results
+        if one["name"] != "identity"
+    ]
+    return {"source": whole["source"], "target": whole["target"], "pool": whole["pool"], "results": told}
 
 
 def main() -> None:

@@ -126,7 +126,7 @@ class QueryEncoder:
         class Translated:
             """A new model's queries in an old index's space."""
 
-            @component.output_types(embedding=list[float])
+            @component.output_types(embedding=list[float])  # type: ignore[untyped-decorator, unused-ignore]  # haystack may be absent
             def run(self, text: str) -> dict[str, Any]:
                 return {"embedding": _floats(asked(text))}
 
