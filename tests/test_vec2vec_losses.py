@@ -11,11 +11,12 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
+from crossvec.aligners.assignment import balanced
 from crossvec.aligners.vec2vec import losses
 from crossvec.aligners.vec2vec.discriminators import Discriminators
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.objective import PRESETS, Objective, Passes, cycles, discriminator_loss, forward, generator_loss
-from crossvec.aligners.vec2vec.teacher import assigned
+from crossvec.aligners.vec2vec.teacher import assigned, plans
 from crossvec.aligners.vec2vec.warm import start_at
 from crossvec.errors import SettingError
 from crossvec.geometry import polar, unit
@@ -215,30 +216,37 @@ def test_pseudo_pairs_cost_least_where_the_softmax_is_the_plan() -> None:
     """There the loss is the plan's own entropy, and its slope is 0."""
     mapped, rows = drawn(6, 3).requires_grad_(), drawn(5, 3, seed=1)
     plan = (mapped.detach() @ rows.T / 0.3).softmax(1)
-    least = losses.pseudo_pairs(mapped, rows, plan, 0.3, 0.0)
+    least = losses.pseudo_pairs(mapped, rows, plan @ rows, 0.3, 0.0)
     least.backward()
     assert mapped.grad is not None and mapped.grad.abs().max() < 1e-6
     assert least.item() == pytest.approx(-(plan * plan.log()).sum(1).mean().item(), rel=1e-5)
-    assert losses.pseudo_pairs(mapped, rows, plan.flip(1), 0.3, 0.0) > least
+    assert losses.pseudo_pairs(mapped, rows, plan.flip(1) @ rows, 0.3, 0.0) > least
     near = unit(plan @ rows)
-    asked = [
-        losses.pseudo_pairs(side, rows, plan, 0.3, 7.0) - losses.pseudo_pairs(side, rows, plan, 0.3, 0.0)
-        for side in (near, -near)
+    extra = [
+        losses.pseudo_pairs(end, rows, near, 0.3, 7.0) - losses.pseudo_pairs(end, rows, near, 0.3, 0.0) for end in (near, -near)
     ]
-    assert [float(extra) for extra in asked] == pytest.approx([0, 14], abs=1e-4)
+    assert [float(one) for one in extra] == pytest.approx([0, 14], abs=1e-4)
 
 
-def test_a_teacher_that_is_right_assigns_each_row_to_its_partner_and_gives_all_rows_their_share() -> None:
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_plans_are_sinkhorns_and_both_ways_give_all_rows_their_share(spread: float) -> None:
+    scores = spread * torch.randn(40, 30, generator=Generator().manual_seed(0))
+    there, back = plans(scores)
+    assert torch.allclose(there, balanced(scores), atol=1e-5)
+    for plan in (there, back):
+        assert torch.allclose(plan.sum(1), torch.ones(len(plan)), atol=1e-5)
+        assert plan.isfinite().all()
+
+
+def test_a_teacher_that_is_right_assigns_each_row_to_its_partner() -> None:
     """The network is a rotation, and the rows are its own translations in another order."""
     network = Network({"a": 6, "b": 6}, Shape(6, 1, 1, shortcut="linear"), Generator().manual_seed(0))
     start_at(network, "a", "b", torch.linalg.qr(torch.randn(6, 6, generator=Generator().manual_seed(1)))[0])
     x, order = drawn(40, 6), torch.randperm(40, generator=Generator().manual_seed(2))
-    found = assigned(network, "a", "b", x, network.translate("a", "b", x).detach()[order], 0.5)
-    assert torch.equal(found.there.argmax(1)[order], torch.arange(40))
-    assert torch.equal(found.back.argmax(1), order)
-    for plan in (found.there, found.back):
-        assert torch.allclose(plan.sum(1), torch.ones(40), atol=1e-5)
-        assert (plan.sum(0) - 1).abs().max() < 0.2
+    y = network.translate("a", "b", x).detach()[order]
+    found = assigned(network, "a", "b", x, y, 0.5)
+    assert torch.equal((found.there @ y.T).argmax(1)[order], torch.arange(40))
+    assert torch.equal((found.back @ x.T).argmax(1), order)
     assert found.warmth_there == pytest.approx(0.5 * float((x @ x.T).std()), rel=1e-3)
 
 

@@ -365,8 +365,8 @@ def known(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Pairs, and plans of fixed numbers for pseudo-pairs."""
     rows = tensors["a"], tensors["b"]
     (_, there, warm), (_, back, warmer) = plans({s: t.numpy() for s, t in tensors.items()})
-    both = (torch.from_numpy(plan).to(rows[0].dtype) for plan in (there, back))
-    return {"pairs": {("a", "b"): rows}, "pseudo": {("a", "b"): Assigned(*rows, *both, warm, warmer)}}
+    meant = (torch.from_numpy(plan).to(rows[0].dtype) @ to for plan, to in ((there, rows[1]), (back, rows[0])))
+    return {"pairs": {("a", "b"): rows}, "pseudo": {("a", "b"): Assigned(*rows, *meant, warm, warmer)}}
 
 
 def plans(x: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray, float]]:

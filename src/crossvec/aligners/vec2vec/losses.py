@@ -114,15 +114,16 @@ def supervised(
 
 
 def pseudo_pairs(
-    mapped: Float[Tensor, "k d"], rows: Float[Tensor, "m d"], plan: Float[Tensor, "k m"], temperature: float, nearness: float
+    mapped: Float[Tensor, "k d"], rows: Float[Tensor, "m d"], meant: Float[Tensor, "k d"], temperature: float, nearness: float
 ) -> Float[Tensor, ""]:
-    """Return what a plan, whose rows sum to 1, asks of translations: their softmax over target rows, and their direction.
+    """Return what an assignment of target rows asks of translations; `meant` is their mean under a plan whose rows sum to 1.
 
-    The first is the cross entropy of InfoNCE (van den Oord 2018) with soft targets: `aligners.assignment` tells why plans, and
-    not the nearest rows. The second is `nearness` times the mean 1 - cosine to the mean of the target rows under the plan.
+    First the cross entropy of the translations' softmax over `rows` to the plan: InfoNCE (van den Oord 2018) with soft targets.
+    As cosines are linear in the rows, of the plan it needs the mean only: log sum exp(<f, y_j> / t) - <f, meant> / t. Then
+    `nearness` times the mean 1 - cosine to `meant`. `aligners.assignment` tells why plans, and not the nearest rows.
     """
-    ranked = -(plan * widened(mapped @ rows.T).div(temperature).log_softmax(1)).sum(1).mean()
-    return ranked + nearness * distance(mapped, unit(plan @ rows), "cosine") if nearness else ranked
+    ranked = (widened(mapped @ rows.T) / temperature).logsumexp(1).mean() - (mapped * meant).sum(1).mean() / temperature
+    return ranked + nearness * distance(mapped, unit(meant), "cosine")
 
 
 def _paired(real: Tensor, fake: Tensor) -> Tensor:

@@ -252,11 +252,11 @@ def _assigned(network: Network, pseudo: Mapping[Direction, Assigned], nearness: 
     terms = []
     for (source, target), found in pseudo.items():
         latents = network.encode_each({source: found.x, target: found.y})
-        for end, other, rows, plan, warmth in (
+        for end, other, rows, meant, warmth in (
             (target, source, found.y, found.there, found.warmth_there),
             (source, target, found.x, found.back, found.warmth_back),
         ):
-            terms.append(losses.pseudo_pairs(network.decode(end, latents[other]), rows, plan, warmth, nearness))
+            terms.append(losses.pseudo_pairs(network.decode(end, latents[other]), rows, meant, warmth, nearness))
     return _mean(terms)
 
 

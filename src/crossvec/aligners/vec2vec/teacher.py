@@ -1,7 +1,7 @@
 """teacher — which rows of two spaces belong together, softly, as a network that is roughly right sees it.
 
 In    a network, rows x (k, dx) and y (m, dy) of two of its spaces
-Out   Assigned              the rows, and plans both ways
+Out   Assigned              the rows, and what plans both ways make of them
       taught_by()           a network of linear maps that assigns better than the one that training starts at
 Uses  aligners.assignment, aligners.vec2vec.{network, warm, data}
 
@@ -19,10 +19,11 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from crossvec.aligners import Alignment, silent
-from crossvec.aligners.assignment import TEMPERATURES, balanced, learn
+from crossvec.aligners.assignment import BALANCING, TEMPERATURES, learn
 from crossvec.aligners.vec2vec.data import Rows, mixed
 from crossvec.aligners.vec2vec.network import Network, widened
 from crossvec.aligners.vec2vec.warm import start_at, weight
+from crossvec.geometry import TINY
 
 Direction = tuple[str, str]
 """Source and target."""
@@ -41,12 +42,12 @@ LEAST = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Assigned:
-    """Rows of two spaces; `there` (rows sum to 1) from x to y and `back`; the student's temperatures, both ways."""
+    """Rows of two spaces; the mean row of the other that each is assigned, and the student's temperature, both ways."""
 
     x: Float[Tensor, "k dx"]
     y: Float[Tensor, "m dy"]
-    there: Float[Tensor, "k m"]
-    back: Float[Tensor, "m k"]
+    there: Float[Tensor, "k dy"]
+    back: Float[Tensor, "m dx"]
     warmth_there: float
     warmth_back: float
 
@@ -77,5 +78,17 @@ def assigned(network: Network, source: str, target: str, x: Tensor, y: Tensor, s
     back = widened(x @ network.decode(source, latents[target]).T)
     wide = [float(scores.std().clamp_min(LEAST)) for scores in (there, back)]
     both = there / wide[0] + back / wide[1]
-    both = both / (SHARP * both.std().clamp_min(LEAST))
-    return Assigned(x, y, balanced(both), balanced(both.T), softness * wide[0], softness * wide[1])
+    plan, reverse = plans(both / (SHARP * both.std().clamp_min(LEAST)))
+    return Assigned(x, y, widened(plan @ y), widened(reverse @ x), softness * wide[0], softness * wide[1])
+
+
+def plans(scores: Float[Tensor, "k m"]) -> tuple[Float[Tensor, "k m"], Float[Tensor, "m k"]]:
+    """Return `assignment.balanced` of the scores, and what one more half round makes of it for the way back.
+
+    Logarithms are needed for the first round only: after it no number is too large, and those too small are no matter.
+    """
+    plan = (scores - scores.logsumexp(0, keepdim=True)).softmax(1)
+    for _ in range(BALANCING - 1):
+        plan /= plan.sum(0, keepdim=True).clamp_min(TINY)
+        plan /= plan.sum(1, keepdim=True).clamp_min(TINY)
+    return plan, (plan / plan.sum(0, keepdim=True).clamp_min(TINY)).T
