@@ -122,7 +122,8 @@ def pseudo_pairs(
     As cosines are linear in the rows, of the plan it needs the mean only: log sum exp(<f, y_j> / t) - <f, meant> / t. Then
     `nearness` times the mean 1 - cosine to `meant`. `aligners.assignment` tells why plans, and not the nearest rows.
     """
-    ranked = (widened(mapped @ rows.T) / temperature).logsumexp(1).mean() - (mapped * meant).sum(1).mean() / temperature
+    sharp = mapped / temperature
+    ranked = widened(sharp @ rows.T).logsumexp(1).mean() - (sharp * meant).sum(1).mean()
     return ranked + nearness * distance(mapped, unit(meant), "cosine")
 
 

@@ -77,8 +77,8 @@ def assigned(network: Network, source: str, target: str, x: Tensor, y: Tensor, s
     there = widened(network.decode(target, latents[source]) @ y.T)
     back = widened(x @ network.decode(source, latents[target]).T)
     wide = [float(scores.std().clamp_min(LEAST)) for scores in (there, back)]
-    both = there / wide[0] + back / wide[1]
-    plan, reverse = plans(both / (SHARP * both.std().clamp_min(LEAST)))
+    both = there.mul_(1 / wide[0]).add_(back, alpha=1 / wide[1])  # in place: these are the largest tensors of a step
+    plan, reverse = plans(both.div_(SHARP * both.std().clamp_min(LEAST)))
     return Assigned(x, y, widened(plan @ y), widened(reverse @ x), softness * wide[0], softness * wide[1])
 
 
@@ -87,7 +87,7 @@ def plans(scores: Float[Tensor, "k m"]) -> tuple[Float[Tensor, "k m"], Float[Ten
 
     Logarithms are needed for the first round only: after it no number is too large, and those too small are no matter.
     """
-    plan = (scores - scores.logsumexp(0, keepdim=True)).softmax(1)
+    plan = scores.sub(scores.logsumexp(0, keepdim=True)).softmax(1)
     for _ in range(BALANCING - 1):
         plan /= plan.sum(0, keepdim=True).clamp_min(TINY)
         plan /= plan.sum(1, keepdim=True).clamp_min(TINY)
