@@ -195,3 +195,26 @@ def test_a_report_tells_what_happened(crossvec: Run, here: Path) -> None:
     np.save("holes.npy", x)
     _, out, _ = crossvec("migrate", "holes.npy", "moved.npy", "--translator", "t", "--run")
     assert "600" in out and "598" in out and "rows 5, 17" in out and "gate: " in out
+
+
+def test_what_is_told_of_pairs_is_what_was_measured(crossvec: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without texts the plan tells measured numbers or none, and those that are packaged are the committed results."""
+    from crossvec.migration import learning
+
+    words = "migrate", "old.parquet", "moved.parquet", "--translator", "t"
+    results = Path(__file__).parents[1] / "benchmarks" / "results" / "migrate" / "retention.json"
+    assert learning.MEASURED.exists() == results.exists()
+    if results.exists():
+        whole, packaged = json.loads(results.read_text()), json.loads(learning.MEASURED.read_text())
+        scores = {(one["name"], one["pairs"]): one["new_model_queries"]["recall_at_10"] for one in whole["results"]}
+        assert packaged["results"]
+        assert all(scores[one["aligner"], one["pairs"]] == one["recall_at_10"] for one in packaged["results"])
+    monkeypatch.setattr(learning, "MEASURED", here / "measured.json")
+    assert "measured on" not in crossvec(*words)[1]
+    told = {
+        "source": "a",
+        "target": "b",
+        "results": [{"aligner": "x", "pairs": p, "recall_at_10": 0.1 + p / 1000} for p in (0, 100)],
+    }
+    learning.MEASURED.write_text(json.dumps(told))
+    assert "measured on a -> b, against true re-embedding: recall@10 no pairs 0.100, 100 pairs 0.200" in crossvec(*words)[1]

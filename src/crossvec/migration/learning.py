@@ -7,8 +7,10 @@ Uses  fitting, encoders, texts, migration.gate
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,14 @@ from crossvec.space import Space
 from crossvec.texts import Texts
 from crossvec.translator import Translator
 
-__all__ = ["FEWEST", "SEEN", "Truth", "embedded", "learned", "worth"]
+__all__ = ["FEWEST", "MEASURED", "SEEN", "Truth", "embedded", "learned", "measured", "worth"]
 
 Step = Callable[[str, float], None]
 FEWEST = 24
 """Rows that a search for the best ten needs to be told from chance."""
+
+MEASURED = Path(__file__).with_name("measured.json")
+"""What benchmarks/migrate.py measured on real encoders, for those who have no texts to measure with."""
 
 SEEN = "learned_from_ids"
 """Where a card keeps the hashes of the ids of the rows that were learned from, so that none of them is scored on."""
@@ -138,4 +143,13 @@ def worth(sample: Sample, learn: Truth, held_out: Truth, metric: str | None, see
         rows = paired.translate(sample.vectors[held_out.at])
         found = neighbours(held_out.vectors, rows, metric, own=True)
         told.append((count, retention("re-embedding", reference, found, len(held_out), seed=seed)))
+    return told
+
+
+def measured() -> dict[str, Any] | None:
+    """Return the benchmark's `source`, `target`, and `results`: aligner, pairs, recall_at_10, low, high; None before it ran."""
+    try:
+        told: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
     return told

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from crossvec.migration import Outcome, Plan
+from crossvec.migration import Outcome, Plan, learning
 from crossvec.migration.gate import Gate, Retention
 from crossvec.migration.transfer import duration
 
@@ -141,7 +141,13 @@ def _worth(it: Plan) -> list[RenderableType]:
     if "re-embedding" in it.scores:
         return []
     advice = "texts of some rows would tell how good it is, and teach more than rows alone: --encoder NAME --texts FILE"
-    return [_line(("what would help: ", "bold"), advice)]
+    lines: list[RenderableType] = [_line(("what would help: ", "bold"), advice)]
+    if known := learning.measured():
+        best = {one["pairs"]: one["recall_at_10"] for one in sorted(known["results"], key=lambda one: one["recall_at_10"])}
+        each = ", ".join(f"{f'{pairs:,}' if pairs else 'no'} pairs {recall:.3f}" for pairs, recall in sorted(best.items()))
+        place = f"{known['source']} -> {known['target']}"
+        lines.append(_line(f"  measured on {place}, against true re-embedding: recall@10 {each}"))
+    return lines
 
 
 def _gate(gate: Gate, it: Retention | None, least: float, plan: Plan) -> RenderableType:
