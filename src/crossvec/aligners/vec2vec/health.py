@@ -130,9 +130,9 @@ def width(rows: Float[Tensor, "k d"]) -> tuple[float, float]:
 def label_free(translated: Float[Tensor, "k d"], target: Float[Tensor, "m d"]) -> float:
     """Return how well a translated cloud lies on its target, without pairs: meeting rows, times (1 + third moments) / 2.
 
-    From 0 to 1. A product, because they differ in scale: samples of different texts meet at .1 where moments agree at .8, and in
-    a mean the moments alone would decide. Two samples of one cloud do not reach 1: the verdict tells what is enough, this only
-    compares.
+    From 0 to 1. A product, because they differ in scale: samples of different texts meet at .1 where moments agree at .8, and
+    in a mean the moments alone would decide. Two samples of one cloud do not reach 1: the verdict tells what is enough, this
+    only compares.
     """
     return meeting(translated, target) * (1 + moments_agree(translated, target)) / 2
 
