@@ -178,9 +178,9 @@ class Moments:
 
 
 def _forget_directions(g: Float[Tensor, "kx ky"], generator: torch.Generator) -> Float[Tensor, "kx ky"]:
-    u, s, vt = torch.linalg.svd(polar(g, 0.5), full_matrices=False)
+    u, s, vt = _halved(g)
     kept = (torch.rand(len(s), generator=generator) >= FORGOTTEN).to(g.device)
-    return cast(Tensor, (u * (s * kept)) @ vt)
+    return (u * (s * kept)) @ vt
 
 
 def _forget_axes(g: Float[Tensor, "kx ky"], generator: torch.Generator) -> Float[Tensor, "kx ky"]:
@@ -188,8 +188,15 @@ def _forget_axes(g: Float[Tensor, "kx ky"], generator: torch.Generator) -> Float
 
 
 def _turn(g: Float[Tensor, "kx ky"], generator: torch.Generator) -> Float[Tensor, "kx ky"]:
-    noise = TURN * torch.randn(g.shape[1], g.shape[1], generator=generator).to(g.device)
-    return cast(Tensor, polar(g, 0.5) @ torch.linalg.matrix_exp(noise - noise.T))
+    u, s, vt = _halved(g)
+    noise = TURN * torch.randn(len(s), len(s), generator=generator).to(g.device)
+    return cast(Tensor, (u * s) @ torch.linalg.matrix_exp(noise - noise.T) @ vt)
+
+
+def _halved(g: Float[Tensor, "kx ky"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the singular vectors of g, and the values of `polar(g, 0.5)`."""
+    u, s, vt = torch.linalg.svd(g, full_matrices=False)
+    return u, (s / s[:1].clamp_min(TINY)).sqrt(), vt
 
 
 KICKS = (_forget_directions, _forget_axes, _turn)

@@ -1,7 +1,7 @@
 """exits — the border between crossvec and the shell: every end of a command becomes one exit code and at most two lines.
 
 In    a click group and its arguments
-Out   0 fine · 2 wrong usage · 3 inconclusive · 4 could not finish; `error: …` and `hint: …` on stderr
+Out   0 fine · 1 a gate failed · 2 wrong usage · 3 inconclusive · 4 could not finish; `error: …` and `hint: …` on stderr
 Uses  errors
 
 With `--format json` an error is the one JSON object on stdout as well, so a script never parses prose. CROSSVEC_DEBUG=1 shows

@@ -39,7 +39,7 @@ EXITS = {"PASS": 0, "FAIL": 1, "WARN": 3}
 @click.option("--journal", metavar="FILE", help="Where to note how far it is.  [default: beside the translator]")
 @click.option("--min-retention", type=click.FloatRange(0, 1), default=0.8, show_default=True, help="What the gate asks for.")
 @click.option("--sample", type=click.IntRange(24), default=4000, show_default=True, help="Rows to measure with.")
-@click.option("--in-place", is_flag=True, hidden=True)
+@click.option("--in-place", is_flag=True, hidden=True, help="Refused, with the way round.")
 @click.option("--force", is_flag=True, help="Go on though the rows do not look like the translator's source.")
 @click.option("--send-texts", is_flag=True, help="Allow that texts leave this machine, for a model behind an endpoint.")
 @click.option("--download", is_flag=True, help="Fetch the model from the Hugging Face hub if it is not on this machine.")
