@@ -141,6 +141,7 @@ def measure(row: Row, folder: Path, starts: Path) -> dict[str, Any]:
     }
     maps = (Neural.of(best.best.network, a, b) for a, b in (("source", "target"), ("target", "source")))
     found["scores"]["end"] = scored(*maps)
+    seen = seen[-len(best.best.looks) :]  # sick trainings come before
     looks = [
         {"step": look.step, "score": value, "told_apart": look.told_apart, "parts": look.record()["parts"]}
         for look, value in zip(best.best.looks, seen, strict=True)
@@ -148,7 +149,7 @@ def measure(row: Row, folder: Path, starts: Path) -> dict[str, Any]:
     return {
         **found,
         "label_free": {"start": seen[0], "end": max(seen), "best_step": best.best.step, "looks": looks},
-        "ended": best.best.ended,
+        "ended": [record["ended"] for record in best.trace],
         "healthy": best.healthy,
         "peak_memory_bytes": peak_memory(),
         "recipe": {**vars(settings.recipe()), **vars(settings.objective(pairs=bool(pairs)))},

@@ -59,7 +59,7 @@ class Objective:
     r1: float = 0.0
     r2: float = 0.0
     softness: float = 0.5
-    nearness: float = 7.0
+    nearness: float = 6.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
