@@ -10,6 +10,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from crossvec import stores
 from crossvec.errors import MissingExtraError, SpaceError, StoreError
 from crossvec.space import Space
-from crossvec.stores import Description, Store
+from crossvec.stores import Description, Store, connection
 from crossvec.stores.collection import Collection
 from crossvec.stores.documents import columns, documents
 
@@ -46,15 +47,26 @@ PARAMS = [
 @pytest.fixture(scope="module", params=PARAMS)
 def database(request: pytest.FixtureRequest) -> Iterator[servers.Database]:
     with servers.running(request.param) as started:
-        anchor = stores.open(started.url.format(name="anchor"))
-        assert isinstance(anchor, Collection)
-        with anchor.session():  # embedded databases stay open over all tests, which spares each a start
-            yield started
+        yield started
+
+
+@pytest.fixture(scope="module")
+def kept_open(database: servers.Database) -> Iterator[servers.Database]:
+    anchor = stores.open(database.url.format(name="anchor"))
+    assert isinstance(anchor, Collection)
+    with anchor.session():  # embedded databases stay open over all tests, which spares each a start
+        yield database
 
 
 @pytest.fixture
-def place(database: servers.Database) -> Iterator[Place]:
-    """Open the one collection that a test uses; it does not exist yet, and is deleted after the test."""
+def place(kept_open: servers.Database) -> Iterator[Place]:
+    """Name the one collection that a test uses; it does not exist yet, and is deleted after the test."""
+    with named(kept_open) as place:
+        yield place
+
+
+@contextmanager
+def named(database: servers.Database) -> Iterator[Place]:
     name = f"{next(names)}_{os.getpid()}"
 
     def place(query: str = "", suffix: str = "") -> Any:
@@ -103,6 +115,30 @@ def assert_same(a: Space, b: Space) -> None:
 
 def joined(batches: Iterator[Space]) -> list[object]:
     return [i for batch in batches for i in batch.ids_or_numbers()]
+
+
+# --- first, before the databases are kept open
+
+
+def test_every_call_finds_what_closed_calls_left(database: servers.Database) -> None:
+    """As programs do that come one after the other: nothing may live on in a client that is closed."""
+    with named(database) as place:
+        assert not connection._open, "this test comes before those that keep it open"
+        assert place().write(books(20).batches(7)) == 20
+        told = place().describe()
+        assert (told.rows, told.dim, place().count(), place().exists()) == (20, 4, 20, True)
+        assert_same(place().load(), books(20))
+        whole = joined(place().read(7))
+        assert joined(place("?rows=3:11").read(4)) == whole[3:11]
+        cursor = next(place().pages(batch=6))[1]
+        assert joined(space for space, _ in place().pages(cursor, 5)) == whole[6:]
+        assert place("?mode=upsert").write([books(3, start=19)]) == 3
+        assert place().upsert(books(1)) == 1
+        assert place().count() == 22
+        place(suffix="_b").create(place().describe())
+        assert len(place(suffix="_b").load()) == 0
+        place().read()  # not begun, and let go
+        assert not connection._open, "nothing is left open"
 
 
 # --- reading gives what was written

@@ -154,17 +154,20 @@ class Collection(Connected):
         if batch < 1:
             raise StoreError(f"a batch cannot have {batch} rows", "use 1 or more")
         done, after = _cursor(cursor)
-        with self.session() as client, self._telling():
-            layout = self._found(client)
-            start, stop = self.address.span(layout.rows)
-        # Without a slice the end is where no rows follow, however many there are by then.
-        return self._pages(layout, start, stop if self.address.rows else None, done, after, batch)
+        coming = self._pages(done, after, batch)
+        next(coming)  # opens the database, and tells what is wrong
+        return cast(Iterator[tuple[Space, str]], coming)
 
-    def _pages(
-        self, layout: Layout, start: int, stop: int | None, done: int, after: Any, batch: int
-    ) -> Iterator[tuple[Space, str]]:
+    def _pages(self, done: int, after: Any, batch: int) -> Iterator[tuple[Space, str] | None]:
+        """Yield None when the place is found, then the batches; one session for all, since a layout may hold its client."""
         fresh = done == 0
         with self.session() as client:
+            with self._telling():
+                layout = self._found(client)
+                start, end = self.address.span(layout.rows)
+            # Without a slice the end is where no rows follow, however many there are by then.
+            stop = end if self.address.rows else None
+            yield None
             while done < start:
                 with self._telling():
                     page = self._page(client, layout, after, min(self.page_rows, start - done), False)
