@@ -143,32 +143,39 @@ def test_under_cosine_lengths_are_restored_and_normalised_is_told(qdrant: str) -
         assert np.allclose(store.load().array()[4:], x, rtol=1e-5)
 
 
-def test_named_vectors_are_chosen_and_the_others_are_kept(qdrant: str) -> None:
-    url = qdrant.format(name="named")
+def make_named(url: str, sizes: dict[str, int], distance: str) -> None:
+    """Make a collection of named vectors with the client itself."""
+    store = open_collection(url)
     if url.startswith("qdrant-edge"):
         import qdrant_edge as edge
 
-        params = {name: edge.EdgeVectorParams(size=size, distance=edge.Distance.Dot) for name, size in {"a": 4, "b": 3}.items()}
-        path = open_collection(url).path
-        path.mkdir()
-        shard = edge.EdgeShard.create(str(path), edge.EdgeConfig(vectors=params))
-        shard.update(
-            edge.UpdateOperation.upsert_points(
-                [edge.Point(1, {"a": [1.0] * 4, "b": [2.0] * 3}, {}), edge.Point(2, {"b": [3.0] * 3}, {})]
-            )
-        )
-        shard.close()
-    else:
-        from qdrant_client import models
+        params = {name: edge.EdgeVectorParams(size=it, distance=getattr(edge.Distance, distance)) for name, it in sizes.items()}
+        store.path.mkdir()
+        edge.EdgeShard.create(str(store.path), edge.EdgeConfig(vectors=params)).close()
+        return
+    from qdrant_client import models
 
-        params = {name: models.VectorParams(size=size, distance=models.Distance.DOT) for name, size in {"a": 4, "b": 3}.items()}
-        with open_collection(url).session() as client:
-            client.create_collection("named", vectors_config=params)
-            points = [
-                models.PointStruct(id=1, vector={"a": [1.0] * 4, "b": [2.0] * 3}),
-                models.PointStruct(id=2, vector={"b": [3.0] * 3}),
-            ]
-            client.upsert("named", points)
+    with store.session() as client:
+        kind = models.Distance(distance)
+        made = {name: models.VectorParams(size=size, distance=kind) for name, size in sizes.items()}
+        client.create_collection(store.name, vectors_config=made)
+
+
+def test_named_vectors_are_chosen_and_the_others_are_kept(qdrant: str) -> None:
+    url = qdrant.format(name="named")
+    make_named(url, {"a": 4, "b": 3}, "Dot")
+    points: list[tuple[int, dict[str, Any]]] = [(1, {"a": [1.0] * 4, "b": [2.0] * 3}), (2, {"b": [3.0] * 3})]
+    with open_collection(url).session() as client:
+        if url.startswith("qdrant-edge"):
+            import qdrant_edge as edge
+
+            shard = edge.EdgeShard.load(str(open_collection(url).path))
+            shard.update(edge.UpdateOperation.upsert_points([edge.Point(i, vector, {}) for i, vector in points]))
+            shard.close()
+        else:
+            from qdrant_client import models
+
+            client.upsert("named", [models.PointStruct(id=i, vector=vector) for i, vector in points])
     with pytest.raises(StoreError, match="holds several vectors a row: a, b") as refused:
         open_collection(url).describe()
     assert "column=a" in refused.value.hint
@@ -183,6 +190,22 @@ def test_named_vectors_are_chosen_and_the_others_are_kept(qdrant: str) -> None:
     open_collection(url + "?column=a").upsert(Space.of(cloud(2), [1, 2]))
     assert np.array_equal(open_collection(url + "?column=b").load().array(), np.array([[2] * 3, [3] * 3], np.float32))
     assert np.allclose(open_collection(url + "?column=a").load().array(), cloud(2))
+
+
+def test_each_named_vector_keeps_its_own_lengths(qdrant: str) -> None:
+    """Under cosine the engine scales both, and an upsert of one replaces the whole payload."""
+    url = qdrant.format(name="two_lengths")
+    make_named(url, {"a": 4, "b": 3}, "Cosine")
+    a, b = cloud(3) * 7, cloud(3, 3)
+    b /= np.linalg.norm(b, axis=1, keepdims=True)
+    b[1] *= 5
+    open_collection(url + "?column=a").upsert(Space.of(a, [1, 2, 3], [{"n": i} for i in range(3)]))
+    open_collection(url + "?column=b").upsert(Space.of(b, [1, 2, 3], [{"n": i} for i in range(3)]))
+    for column, rows in {"a": a, "b": b}.items():
+        read = open_collection(f"{url}?column={column}").load()
+        assert np.allclose(read.array(), rows, rtol=1e-5), column
+        assert documents(read) == [{"n": i} for i in range(3)]
+        assert open_collection(f"{url}?column={column}").describe().payload == ("n",)
 
 
 # --- PostgreSQL

@@ -25,7 +25,7 @@ from crossvec.space import BATCH_ROWS, Space, python_values
 from crossvec.stores import Description
 from crossvec.stores.address import nearest, with_option
 from crossvec.stores.connection import Connected
-from crossvec.stores.documents import ID, NORM, RESERVED, columns, documents, joined, plain, unpack, weight
+from crossvec.stores.documents import ID, columns, documents, joined, norm_key, plain, reserved, unpack, weight
 from crossvec.stores.rows import UNIT, Key, Layout, Page, filled, lengthened
 
 METRICS = ("cosine", "dot", "euclidean")
@@ -121,7 +121,7 @@ class Collection(Connected):
         with self.session() as client, self._telling():
             layout = self._found(client)
             start, stop = self.address.span(layout.rows)
-        names = tuple(name for name in layout.payload if name not in RESERVED)
+        names = tuple(name for name in layout.payload if not reserved(name))
         return Description(
             self.address.url,
             self.name,
@@ -211,7 +211,10 @@ class Collection(Connected):
         rows = [unpack(dict(document)) for document in page.documents] or [{} for _ in page.keys]
         ids = [row.pop(ID, None) for row in rows]
         ids = [self._id(key) if kept is None else kept for key, kept in zip(page.keys, ids, strict=True)]
-        vectors = lengthened(vectors, [row.pop(NORM, None) for row in rows])
+        vectors = lengthened(vectors, [row.pop(norm_key(layout.vector if layout.named else ""), None) for row in rows])
+        for other in (norm_key(name) for name in layout.named if name != layout.vector):
+            for row in rows:
+                row.pop(other, None)
         payload = columns(rows) if self._kept("payload") else {}
         space = Space.of(
             vectors,
@@ -305,8 +308,8 @@ class Collection(Connected):
                 self.known().clear()
 
     def _outgoing(self, space: Space, layout: Layout) -> Iterator[tuple[list[Key], np.ndarray, list[dict[str, Any]]]]:
-        if taken := RESERVED & set(space.columns):
-            raise StoreError(f"the payload has a column {min(taken)!r}, a name that crossvec keeps for itself", "rename it")
+        if taken := list(filter(reserved, space.columns)):
+            raise StoreError(f"the payload has a column {taken[0]!r}, a name that crossvec keeps for itself", "rename it")
         x = space.array()
         rows = documents(space) if self._kept("payload") else [{} for _ in range(len(space))]
         rows = [{name: plain(value, name) for name, value in row.items()} for row in rows]
@@ -316,9 +319,10 @@ class Collection(Connected):
             if key != value or type(key) is not type(value):
                 row[ID] = value
         if layout.normalised is not False:
+            norm = norm_key(layout.vector if layout.named else "")
             for row, length in zip(rows, np.linalg.norm(x.astype(np.float64), axis=1), strict=True):
                 if abs(length - 1) > UNIT:
-                    row[NORM] = float(length)
+                    row[norm] = float(length)
         start = size = 0
         for stop, row in enumerate(rows):
             more = 4 * space.dim + weight(row)

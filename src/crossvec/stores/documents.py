@@ -28,6 +28,16 @@ RESERVED = frozenset({ID, NORM, REST})
 original length of a row where the database scales rows to unit length, as JSON text what the database's types cannot hold."""
 
 
+def norm_key(vector: str) -> str:
+    """Return the key for the length of a row's vector of this name: each has its own; "" where vectors have no names."""
+    return f"{NORM}_{vector}" if vector else NORM
+
+
+def reserved(key: str) -> bool:
+    """Tell whether a key is one that crossvec keeps for itself."""
+    return key in RESERVED or key.startswith(f"{NORM}_")
+
+
 class Sparse(list[Any]):
     """A payload column that some rows lack: these read as None, and `there` tells them from rows that hold None."""
 
@@ -117,7 +127,7 @@ def unpack(document: dict[str, Any]) -> dict[str, Any]:
 def names(sample: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the keys of some documents as a database holds them, in the order in which they come up."""
     found = chain.from_iterable(unpack(dict(document)) for document in sample)
-    return tuple(name for name in dict.fromkeys(found) if name not in RESERVED)
+    return tuple(name for name in dict.fromkeys(found) if not reserved(name))
 
 
 def weight(value: Any) -> int:

@@ -24,6 +24,7 @@ from jaxtyping import Float32
 from crossvec.errors import StoreError
 from crossvec.stores import Description
 from crossvec.stores.collection import Collection, chosen
+from crossvec.stores.documents import norm_key
 from crossvec.stores.rows import Key, Layout, Page, uuid_of
 
 METRICS = {"Cosine": "cosine", "Dot": "dot", "Euclid": "euclidean"}
@@ -113,8 +114,8 @@ class QdrantCollection(Collection):
             client.upsert(self.name, models.Batch(ids=keys, vectors=vectors.tolist(), payloads=rows), wait=True)
             return
         several = len(layout.named) > 1
-        held = client.retrieve(self.name, keys, with_payload=False, with_vectors=True) if several else []
-        values = merged(keys, vectors, layout, held)
+        held = client.retrieve(self.name, keys, with_payload=True, with_vectors=True) if several else []
+        values, rows = merged(keys, vectors, rows, layout, held)
         points = [models.PointStruct(id=key, vector=it, payload=row) for key, it, row in zip(keys, values, rows, strict=True)]
         client.upsert(self.name, points, wait=True)
 
@@ -144,12 +145,25 @@ def point_id(value: int | str) -> int | str:
     return value if isinstance(value, int) and 0 <= value < LARGEST else uuid_of(value)
 
 
-def merged(keys: list[Key], vectors: Float32[np.ndarray, "k d"], layout: Layout, held: list[Any]) -> list[Any]:
-    """Return vectors as Qdrant takes them, with the points' other named vectors, since an upsert replaces whole points."""
+def merged(
+    keys: list[Key], vectors: Float32[np.ndarray, "k d"], rows: list[dict[str, Any]], layout: Layout, held: list[Any]
+) -> tuple[list[Any], list[dict[str, Any]]]:
+    """Return vectors and payload as Qdrant takes them, with what the points hold of their other named vectors.
+
+    An upsert replaces whole points, so that these vectors, and their lengths in the payload, have to be written again.
+    """
     if not layout.vector:
-        return cast(list[Any], vectors.tolist())
+        return cast(list[Any], vectors.tolist()), rows
     others = {str(point.id): dict(point.vector or {}) for point in held}
-    return [{**others.get(str(key), {}), layout.vector: row} for key, row in zip(keys, vectors.tolist(), strict=True)]
+    lengths = {str(point.id): _lengths(point.payload or {}, layout) for point in held}
+    values = [{**others.get(str(key), {}), layout.vector: row} for key, row in zip(keys, vectors.tolist(), strict=True)]
+    return values, [{**lengths.get(str(key), {}), **row} for key, row in zip(keys, rows, strict=True)]
+
+
+def _lengths(payload: dict[str, Any], layout: Layout) -> dict[str, Any]:
+    """Return the lengths that a point's payload keeps of its other vectors."""
+    kept = {norm_key(name) for name in layout.named if name != layout.vector}
+    return {key: value for key, value in payload.items() if key in kept}
 
 
 def payload_names(points: list[Any]) -> tuple[str, ...]:

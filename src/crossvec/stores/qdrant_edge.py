@@ -119,8 +119,8 @@ class QdrantEdgeShard(Collection):
         self, client: Any, layout: Layout, keys: list[Key], vectors: Float32[np.ndarray, "k d"], rows: list[dict[str, Any]]
     ) -> None:
         edge, shard = self.client_library(), self._shard(client)
-        held = shard.retrieve(keys, False, True) if len(layout.named) > 1 else []
-        values = merged(keys, vectors, layout, held)
+        held = shard.retrieve(keys, True, True) if len(layout.named) > 1 else []
+        values, rows = merged(keys, vectors, rows, layout, held)
         points = [edge.Point(key, value, row) for key, value, row in zip(keys, values, rows, strict=True)]
         shard.update(edge.UpdateOperation.upsert_points(points))
         shard.flush()
