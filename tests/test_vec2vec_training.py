@@ -27,7 +27,7 @@ from crossvec.aligners.vec2vec.health import Look, label_free, meeting, sickness
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.seeds import REPLACED
 from crossvec.aligners.vec2vec.universal import Universal
-from crossvec.errors import MissingExtraError, SettingError, SpaceError
+from crossvec.errors import MissingExtraError, SettingError, SpaceError, UsageError
 from crossvec.geometry import procrustes, unit
 
 TINY: dict[str, Any] = {"preset": "scratch", "width": 16, "batch": 32, "steps": 12, "looks": 3, "warmup": 2}
@@ -450,6 +450,36 @@ def test_cosines_are_told_before_and_in_the_latent(universal: Universal) -> None
         assert all(grid[a][a] == pytest.approx(1, abs=1e-5) for a in rows)
         assert all(grid[a][b] == pytest.approx(grid[b][a], abs=1e-6) for a in rows for b in rows)
     assert abs(found["before"]["a"]["b"]) < 0.3
+    with pytest.raises(SettingError, match="same two or more texts"):
+        universal.cosines({**rows, "a": rows["a"][:9]})
+
+
+def test_the_control_of_cosines_keeps_what_does_not_come_from_the_texts(universal: Universal) -> None:
+    """A mean that all rows share stays when rows are shuffled; agreement of the rows goes."""
+    rng = np.random.default_rng(0)
+    one = rng.standard_normal((200, max(universal.network.dims.values()))).astype(np.float32)
+    alike = {name: torch.from_numpy(one[:, :d].copy()) for name, d in universal.network.dims.items()}
+    found = universal.cosines(alike)
+    assert found["before"]["a"]["c"] > 0.8 and abs(found["before shuffled"]["a"]["c"]) < 0.1
+    moved = universal.cosines({name: x + 20 for name, x in alike.items()})
+    assert moved["before shuffled"]["a"]["c"] > 0.8, "the cosine of a common mean"
+    assert all(moved[name]["b"]["b"] == pytest.approx(1, abs=1e-5) for name in moved)
+
+
+def test_the_cosines_are_drawn_and_half_a_table_is_refused(universal: Universal, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from crossvec.report.heatmap import draw_cosines
+
+    rng = np.random.default_rng(0)
+    rows = {
+        name: torch.from_numpy(rng.standard_normal((9, d)).astype(np.float32)) for name, d in universal.network.dims.items()
+    }
+    found = universal.cosines(rows)
+    assert draw_cosines(tmp_path / "four.png", found).read_bytes().startswith(b"\x89PNG")
+    del found["latent shuffled"]["b"]
+    with pytest.raises(UsageError, match="latent shuffled"):
+        draw_cosines(tmp_path / "none.png", found)
+    assert not (tmp_path / "none.png").exists()
 
 
 def test_spaces_that_are_not_there_or_there_already_are_refused(universal: Universal, three: dict[str, np.ndarray]) -> None:

@@ -32,7 +32,10 @@ from crossvec.aligners.vec2vec.warm import start_beside, weight
 from crossvec.errors import SettingError, TranslatorError, UsageError
 from crossvec.geometry import unit
 
-__all__ = ["Universal"]
+__all__ = ["Cosines", "Universal"]
+
+Cosines = dict[str, dict[str, float]]
+"""A mean cosine for each two spaces, by name and name."""
 
 Source = Rows | Tensor | np.ndarray | Path | str | Sequence[Path | str]
 
@@ -132,14 +135,24 @@ class Universal:
         return Universal(found.best.network, {**self.means, name: cast(Tensor, spaces[name].mean)}, found.trace)
 
     @torch.no_grad()
-    def cosines(self, rows: Mapping[str, Float[Tensor, "k d"]]) -> dict[str, dict[str, dict[str, float]]]:
+    def cosines(self, rows: Mapping[str, Float[Tensor, "k d"]], *, seed: int = 0) -> dict[str, Cosines]:
         """Return the mean cosine of the same texts between all pairs of spaces: `before` and in the `latent` (figure 4).
 
         Row i is one text in every space. Before, rows are compared as the models give them, the shorter padded with zeros.
+        `before shuffled` and `latent shuffled` are the control: the same means over rows that are not one text, but where a
+        space meets itself; what they have of a cosine says nothing of agreement. Raises SettingError for spaces of different
+        numbers of rows, or fewer than two rows.
         """
+        if len({len(x) for x in rows.values()}) != 1 or min(map(len, rows.values())) < 2:
+            raise SettingError("cosines need the same two or more texts in every space", "give as many rows of each")
         given = {name: unit(x) for name, x in rows.items()}
         latent = {name: unit(self.encode_latent(name, x)) for name, x in rows.items()}
-        return {"before": _cosines(given), "latent": _cosines(latent)}
+        turns = Generator().manual_seed(seed)
+        orders = {name: torch.randperm(len(x), generator=turns) for name, x in rows.items()}
+        found = {"before": _cosines(given), "latent": _cosines(latent)}
+        for name, cloud in (("before", given), ("latent", latent)):
+            found[f"{name} shuffled"] = _cosines({space: x[orders[space].to(x.device)] for space, x in cloud.items()})
+        return found
 
     def save(self, path: str | Path) -> Path:
         """Write it as one safetensors file, sizes as JSON in its header. Raises UsageError where it cannot be written."""
@@ -183,7 +196,7 @@ def _means(rows: Mapping[str, Rows]) -> dict[str, Tensor]:
     return {name: cast(Tensor, of.mean) for name, of in rows.items()}
 
 
-def _cosines(rows: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+def _cosines(rows: Mapping[str, Tensor]) -> Cosines:
     widest = max(x.shape[1] for x in rows.values())
     padded = {name: pad(x, (0, widest - x.shape[1])) for name, x in rows.items()}
     return {a: {b: float((x * y).sum(1).mean()) for b, y in padded.items()} for a, x in padded.items()}
