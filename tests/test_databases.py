@@ -342,3 +342,48 @@ def test_chroma_documents_are_payload() -> None:
             copy = open_collection(database.url.format(name="copy"))
             copy.write(store.read())
             assert client.get_collection("copy", embedding_function=None).get(ids=["a"])["documents"] == ["Hello"]
+
+
+def test_chroma_cloud_is_asked_for_no_more_rows_than_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the client's folder mode, told that it is the cloud, and that the cloud gives three rows a request."""
+    from crossvec.stores import chroma
+
+    chromadb = pytest.importorskip("chromadb")
+    most: list[int] = []
+
+    def counted(real: Any) -> Any:
+        def call(self: Any, **options: Any) -> Any:
+            got = real(self, **options)
+            most.extend([len(options.get("ids") or []), len(got["ids"]) if real.__name__ == "get" else 0])
+            return got
+
+        return call
+
+    for name in ("get", "upsert", "delete"):
+        monkeypatch.setattr(chromadb.Collection, name, counted(getattr(chromadb.Collection, name)))
+    monkeypatch.setattr(chroma, "CLOUD_ROWS", 3)
+    monkeypatch.setattr(chroma, "SAMPLED", 3)
+    with servers.running("chroma") as database:
+        store = open_collection(database.url.format(name="cloud"))
+        monkeypatch.setattr(type(store), "cloud", True)
+        assert store.write([Space.of(cloud(10), [f"id {i}" for i in range(10)])]) == 10
+        read = store.load()
+        assert sorted(read.ids_or_numbers()) == [f"id {i}" for i in range(10)]
+        assert np.allclose(read.array(), cloud(10)[[int(str(i)[3:]) for i in read.ids_or_numbers()]])
+    assert max(most) == 3
+
+
+def test_chroma_cloud_takes_its_key_as_its_own_client_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    chromadb = pytest.importorskip("chromadb")
+    store = open_collection("chroma://api.trychroma.com/books?tenant=me")
+    monkeypatch.delenv("CHROMA_API_KEY", raising=False)
+    with pytest.raises(StoreError, match="Chroma Cloud asks for a key") as refused:
+        store.describe()
+    assert "CHROMA_API_KEY" in refused.value.hint
+    asked: dict[str, Any] = {}
+    monkeypatch.setenv("CHROMA_API_KEY", "hunter2")
+    monkeypatch.setattr(chromadb, "CloudClient", lambda **options: asked.update(options))
+    store._connect()
+    assert (asked["cloud_host"], asked["cloud_port"], asked["tenant"]) == ("api.trychroma.com", 443, "me")
+    assert "hunter2" not in str(asked), "the client reads the key itself"
+    assert not open_collection("chroma://nottrychroma.com/books").cloud

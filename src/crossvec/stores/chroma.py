@@ -1,6 +1,7 @@
-"""chroma — Chroma collections: a server, or a folder that Chroma's own client keeps.
+"""chroma — Chroma collections: a server, Chroma Cloud, or a folder that Chroma's own client keeps.
 
 In    chroma://host:8000/books?tenant=…&database=…&tls=yes    CHROMA_API_KEY holds the token, when the server wants one
+      chroma://api.trychroma.com/books                        Chroma Cloud, tenant and database as in the client's own variables
       chroma:///folder/books                                  a folder of PersistentClient
 Out   Space                                                   pages in the order of ids as text
 Uses  stores.collection; chromadb
@@ -10,6 +11,9 @@ what else a payload holds is kept as JSON text in one field and restored. Lists 
 deleted rows and gives them to rows that come later, which crossvec cannot see when it reads lists that others wrote. A row's
 document is the payload key `document`, and its URI the key `uri`. All ids are listed when reading begins (about 100 bytes each
 in memory), since Chroma has no other order that stays. Left behind: index settings.
+
+Chroma Cloud takes and gives at most 300 rows a request (docs.trychroma.com/cloud/quotas-limits), so ids are listed there page
+by page, and again while the number of rows changes. Tested here: folder and server; of the cloud only what is asked of it.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from crossvec.stores.documents import names, pack
 from crossvec.stores.rows import Key, Layout, Page
 
 SPACES = {"cosine": "cosine", "ip": "dot", "l2": "euclidean"}
+CLOUD, CLOUD_ROWS = "trychroma.com", 300
 BESIDE = {"document": "documents", "uri": "uris"}  # payload keys for what Chroma keeps beside the metadata
 DIM = "crossvec_dim"  # in the collection's metadata: Chroma learns a dimension only from the first row
 SAMPLED = 16
@@ -49,6 +54,12 @@ class ChromaCollection(Collection):
         """Whether the collection lies in a folder on this machine."""
         return not self.address.split()[0]
 
+    @property
+    def cloud(self) -> bool:
+        """Whether the collection lies in Chroma Cloud."""
+        host = self.address.split()[0]
+        return host == CLOUD or host.endswith(f".{CLOUD}")
+
     def _connect(self) -> Any:
         chromadb = self.client_library()
         quiet = self.client_library("chromadb.config").Settings(anonymized_telemetry=False)
@@ -57,6 +68,10 @@ class ChromaCollection(Collection):
             return chromadb.PersistentClient(path=str(self.address.folder()[0]), settings=quiet, **where)
         host, port, _ = self.address.split()
         secret = self.secret()
+        if self.cloud:
+            if secret is None:
+                raise StoreError("Chroma Cloud asks for a key", "set CHROMA_API_KEY to one from your settings there")
+            return chromadb.CloudClient(cloud_host=host, cloud_port=port or 443, settings=quiet, **where)
         headers = {"X-Chroma-Token": secret} if secret else None
         return chromadb.HttpClient(host=host, port=port or 8000, ssl=self.tls(), headers=headers, settings=quiet, **where)
 
@@ -88,8 +103,8 @@ class ChromaCollection(Collection):
     def _page(self, client: Any, layout: Layout, after: Any, limit: int, vectors: bool) -> Page:
         about = layout.about
         if "ids" not in about:
-            about["ids"] = sorted(about["collection"].get(include=[])["ids"])
-        ids = about["ids"]
+            about["ids"] = sorted(self._listed(about["collection"]))
+        ids, limit = about["ids"], self._most(limit)
         while True:
             start = 0 if after is None else bisect_right(ids, after)
             wanted = ids[start : start + limit]
@@ -103,6 +118,20 @@ class ChromaCollection(Collection):
         order = sorted(range(len(told["ids"])), key=told["ids"].__getitem__)
         rows = [self._document(told, i) for i in order]
         return Page([told["ids"][i] for i in order], np.asarray(told["embeddings"], np.float32)[order], rows, wanted[-1])
+
+    def _most(self, rows: int) -> int:
+        return min(rows, CLOUD_ROWS) if self.cloud else rows
+
+    def _listed(self, collection: Any) -> set[str]:
+        if not self.cloud:
+            return set(collection.get(include=[])["ids"])
+        for _ in range(3):
+            rows, ids = collection.count(), set[str]()
+            for start in range(0, rows, CLOUD_ROWS):
+                ids.update(collection.get(include=[], limit=CLOUD_ROWS, offset=start)["ids"])
+            if len(ids) == rows == collection.count():
+                return ids
+        raise StoreError(f"rows come and go in {self.address.url} while its ids are listed", "read it when nobody writes to it")
 
     def _document(self, told: Any, i: int) -> dict[str, Any]:
         row = dict(told["metadatas"][i] or {}) if told["metadatas"] else {}
@@ -126,7 +155,12 @@ class ChromaCollection(Collection):
     def _put(
         self, client: Any, layout: Layout, keys: list[Key], vectors: Float32[np.ndarray, "k d"], rows: list[dict[str, Any]]
     ) -> None:
-        it = layout.about["collection"]
+        most = self._most(len(keys))
+        for start in range(0, len(keys), most):
+            some = slice(start, start + most)
+            self._put_some(layout.about["collection"], keys[some], vectors[some], rows[some])
+
+    def _put_some(self, it: Any, keys: list[Key], vectors: Float32[np.ndarray, "k d"], rows: list[dict[str, Any]]) -> None:
         held = it.get(ids=keys, include=[])["ids"]
         if held:
             it.delete(ids=held)  # an upsert would keep the old metadata's other keys
