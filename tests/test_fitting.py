@@ -161,6 +161,60 @@ def test_few_pairs_decide_between_what_they_teach_and_what_was_found_without_the
     assert fit(Space.of(twins.x), Space.of(twins.x), pairs=few[:5]).card["aligner"] == "identity"
 
 
+@pytest.fixture
+def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training of two steps, in place of minutes."""
+    from dataclasses import replace
+
+    from crossvec.aligners.vec2vec import PRESETS, teacher
+
+    preset = PRESETS["small"]
+    few = replace(preset.recipe, steps=2, looks=1, batch=32, warmup=0)
+    shorter = replace(preset, shape=replace(preset.shape, width=24), recipe=few)
+    monkeypatch.setitem(PRESETS, "small", shorter)  # type: ignore[arg-type]
+    monkeypatch.setattr(teacher, "STEPS", 1)
+
+
+@pytest.mark.usefixtures("small_network")
+@pytest.mark.parametrize("helps", [True, False], ids=["helps", "does not"])
+def test_with_all_effort_auto_trains_after_an_aligned_map_and_keeps_what_helps(
+    judged: list[tuple[str, float]], world: World, monkeypatch: pytest.MonkeyPatch, helps: bool
+) -> None:
+    from crossvec.aligners.vec2vec import after
+
+    heard: list[float] = []
+    judged += [("aligned", 0.9), ("aligned", 0.9)]
+    monkeypatch.setattr(after, "helps", lambda _before, _after: helps)
+    spaces = Space.of(world.x), Space.of(world.y)
+    learned = fit(*spaces, effort="thorough", progress=lambda _doing, fraction: heard.append(fraction))
+    tried = learned.card["trace"]
+    assert [one["aligner"] for one in tried] == ["identity", "vec2vec"]
+    assert all({"score", "meeting"} == set(sample) for one in tried for sample in one["label_free"])
+    assert learned.card["aligner"] == ("vec2vec" if helps else "identity")
+    assert learned.card["settings"] == tried[1 if helps else 0]["settings"]
+    assert heard == sorted(heard)
+
+
+@pytest.mark.usefixtures("small_network")
+def test_a_trained_map_whose_verdict_is_lower_is_not_kept(
+    judged: list[tuple[str, float]], world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crossvec.aligners.vec2vec import after
+
+    judged += [("aligned", 0.9), ("uncertain", 0.5)]
+    monkeypatch.setattr(after, "helps", lambda _before, _after: True)
+    assert fit(Space.of(world.x), Space.of(world.y), effort="thorough").card["aligner"] == "identity"
+
+
+@pytest.mark.parametrize(("effort", "said", "rows"), [("standard", "aligned", 3000), ("thorough", "aligned", 1000)])
+def test_auto_does_not_train_with_less_effort_or_few_rows(
+    judged: list[tuple[str, float]], world: World, effort: Any, said: str, rows: int
+) -> None:
+    judged += [(said, 0.9)]
+    learned = fit(Space.of(world.x[:rows]), Space.of(world.y[:rows]), effort=effort)
+    assert [one["aligner"] for one in learned.card["trace"]] == ["identity"]
+
+
 # What it looks at
 
 

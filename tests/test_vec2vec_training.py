@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor, nn
 
 from crossvec.aligners import Alignment, Linear
-from crossvec.aligners.vec2vec import PRESETS, Vec2Vec, prepared, train
+from crossvec.aligners.vec2vec import PRESETS, Vec2Vec, after, prepared, train
 from crossvec.aligners.vec2vec.data import Batches, Order, Rows
 from crossvec.aligners.vec2vec.discriminators import Discriminators
 from crossvec.aligners.vec2vec.distributed import Group
@@ -506,3 +506,48 @@ def test_half_precision_sees_the_discriminators_as_they_are_after_their_update(c
 
     old, new, new_in_half = fooled("fp32", 1e-9), fooled("fp32", 0.02), fooled("bf16", 0.02)
     assert abs(new_in_half - new) < 0.1 * abs(new - old)
+
+
+# after a linear map
+
+
+@pytest.fixture(scope="module")
+def planted() -> tuple[Tensor, Tensor, Alignment]:
+    """Two clouds of different texts, and the map between them as pairs teach it."""
+    made = make_world(n=1600, m=1600, pool=2, dx=12, dy=10, latent=8, clusters=30, noise=0.05, paired=True)
+    x, y = centred(made.x), centred(made.y)
+    w = procrustes(x, y)
+    return x[:800], y[800:], Alignment(Linear.of(w), Linear.of(w.T.contiguous()))
+
+
+def test_the_rotation_in_a_map_is_the_map_where_it_is_one(planted: tuple[Tensor, Tensor, Alignment]) -> None:
+    x, y, true = planted
+    stretched = Alignment(Linear.of(true.map.weight * 1.5), Linear.of(true.inverse.weight * 0.5))  # type: ignore[attr-defined]
+    found = after.rotation(x, y, stretched).map.weight  # type: ignore[attr-defined]
+    assert torch.allclose(found.T @ found, torch.eye(10), atol=1e-5)
+    assert float((found * true.map.weight).sum()) / 10 > 0.98  # type: ignore[attr-defined]
+
+
+def test_a_right_map_is_seen_to_be_better_than_a_turned_one_and_no_better_than_itself(
+    planted: tuple[Tensor, Tensor, Alignment],
+) -> None:
+    x, y, true = planted
+    turn = torch.from_numpy(orthonormal(10, 10, np.random.default_rng(3))).float()
+    turned = Alignment(Linear.of(true.map.weight @ turn), Linear.of(turn.T @ true.inverse.weight))  # type: ignore[attr-defined]
+    good, bad = (after.seen(x, y, one, seed=0) for one in (true, turned))
+    assert len(good) == 2 and all(a["meeting"] > b["meeting"] for a, b in zip(good, bad, strict=True))
+    assert after.helps(bad, good) and not after.helps(good, bad) and not after.helps(good, good)
+
+
+def test_a_higher_score_does_not_help_when_fewer_rows_meet() -> None:
+    before = [{"score": 0.10, "meeting": 0.30}] * 2
+    assert after.helps(before, [{"score": 0.11, "meeting": 0.30}] * 2)
+    assert not after.helps(before, [{"score": 0.11, "meeting": 0.29}] * 2)
+    assert not after.helps(before, [{"score": 0.11, "meeting": 0.31}, {"score": 0.09, "meeting": 0.31}]), "one sample disagrees"
+
+
+def test_training_starts_at_the_map_it_is_given(planted: tuple[Tensor, Tensor, Alignment]) -> None:
+    x, y, true = planted
+    settings = Vec2Vec(steps=1, rate=1e-9, batch=32, looks=1, width=24, without="warmup, cooldown, ema")
+    learned = settings.fit(x, y, start=after.rotation(x, y, true))
+    assert torch.allclose(learned.map(x), true.map(x), atol=0.05)

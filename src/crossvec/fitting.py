@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
@@ -43,12 +43,16 @@ FEW_PAIRS = 1000
 """Below this `auto` also learns without pairs: measured on three real encoders, a good unpaired map beats 300 pairs."""
 
 
+ENOUGH_TO_TRAIN = 2000
+"""Rows of each side below which vec2vec is not tried: samples too small to say whether it helps."""
+
+
 @dataclass(frozen=True, eq=False)
 class Attempt:
     """One aligner under one seed, with what came out and how long it took.
 
     `unseen_pairs` is the mean cosine over known pairs that the map did not learn from; None where no pairs are known, or where
-    nothing else is tried that it could be compared with.
+    nothing else is tried that it could be compared with. `seen` is what vec2vec and the map before it are compared by.
     """
 
     aligner: Aligner
@@ -56,6 +60,7 @@ class Attempt:
     verdict: Verdict
     seconds: float
     unseen_pairs: float | None
+    seen: Sequence[Mapping[str, float]] = ()
 
     @property
     def merit(self) -> tuple[float, float]:
@@ -70,6 +75,7 @@ class Attempt:
             "seconds": round(self.seconds, 3),
             "verdict": self.verdict.to_json(),
             "unseen_pairs": self.unseen_pairs,
+            **({"label_free": [dict(one) for one in self.seen]} if self.seen else {}),
             "evidence": dict(self.alignment.evidence),
             "steps": [dict(step) for step in self.alignment.trace],
         }
@@ -93,7 +99,9 @@ def fit(
     `aligner` is a name from `aligners.names()`, or "auto": a paired aligner when `pairs` (row pairs[i, 0] of the source is row
     pairs[i, 1] of the target) are given, and `moments` when there are none or few, under one seed after another until the
     verdict is `aligned` or the effort is spent. Kept is the attempt with the best cosine over pairs it has not learned from,
-    or, without pairs, with the highest verdict probability; the card's `trace` lists all of them.
+    or, without pairs, with the highest verdict probability; the card's `trace` lists all of them. Without pairs and with effort
+    "thorough", "auto" then trains vec2vec from the rotation in a map that is `aligned`, and keeps it if it helps (see
+    `aligners.vec2vec.after`).
     `settings` are the aligner's own fields. `max_rows` bounds the rows looked at on each side (a sample; None for all).
     The same seed on the same machine gives the same translator.
 
@@ -114,12 +122,18 @@ def fit(
     rows_used = len(source_rows), len(target_rows)
     del source_rows, target_rows
 
+    may_train = aligner == "auto" and effort == "thorough" and known is None and min(rows_used) >= ENOUGH_TO_TRAIN
+    searching = _share(step, 0.0, 0.6) if may_train else step
     tried: list[Attempt] = []
     for number, one in enumerate(plan):
-        tried.append(_attempt(one, x, y, known, _part(step, number, len(plan)), rivals=len(plan) > 1))
+        tried.append(_attempt(one, x, y, known, _part(searching, number, len(plan)), rivals=len(plan) > 1))
         if tried[-1].verdict.status == "aligned" and not one.needs_pairs:
             break
     best = max(tried, key=lambda attempt: attempt.merit)
+    if may_train and best.verdict.status == "aligned":
+        seen, trained, helped = _trained(best, x, y, seed, _share(step, 0.6, 1.0))
+        tried = [seen if one is best else one for one in tried] + [trained]
+        best = trained if helped else seen
     step("done", 1.0)
 
     card = {
@@ -260,6 +274,26 @@ def _attempt(one: Aligner, x: Tensor, y: Tensor, known: Int[np.ndarray, "p 2"] |
     return Attempt(one, alignment, verdict, time.perf_counter() - started, unseen)
 
 
+def _trained(found: Attempt, x: Tensor, y: Tensor, seed: int, step: Step) -> tuple[Attempt, Attempt, bool]:
+    """Return an attempt with what is seen of it without pairs, vec2vec's from its rotation on, and whether that helps.
+
+    A sick training, or one with a verdict that is lower, does not help.
+    """
+    from crossvec.aligners.vec2vec import Vec2Vec
+    from crossvec.aligners.vec2vec.after import helps, rotation, seen
+
+    started = time.perf_counter()
+    one = Vec2Vec(seed=seed)
+    alignment = one.fit(
+        x, y, start=rotation(x, y, found.alignment), progress=lambda doing, part: step(f"vec2vec: {doing}", part)
+    )
+    verdict = judge(x, y, alignment, seed=seed)
+    before, after = (seen(x, y, it, seed=seed) for it in (found.alignment, alignment))
+    trained = Attempt(one, alignment, verdict, time.perf_counter() - started, None, after)
+    healthy = alignment.evidence["healthy"] > 0 and verdict.status == "aligned"
+    return replace(found, seen=before), trained, healthy and helps(before, after)
+
+
 def _learns_from_pairs(one: Aligner) -> bool:
     return one.needs_pairs or getattr(one, "uses_pairs", False)
 
@@ -277,6 +311,11 @@ def _unseen(one: Aligner, alignment: Alignment, x: Tensor, y: Tensor, pairs: Ten
 
 def _cosine(alignment: Alignment, x: Tensor, y: Tensor, pairs: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(alignment.map(x[pairs[:, 0]]), y[pairs[:, 1]]).mean())
+
+
+def _share(step: Step, begun: float, ended: float) -> Step:
+    """Return a Step that reports a whole as the part of another from `begun` to `ended`."""
+    return lambda doing, fraction: step(doing, begun + (ended - begun) * min(max(fraction, 0.0), 1.0))
 
 
 def _part(step: Step, number: int, count: int) -> Step:

@@ -224,18 +224,20 @@ class Vec2Vec:
         pairs: Int[Tensor, "p 2"] | None = None,
         progress: Step = silent,
         judge: Judge | None = None,
+        start: Alignment | None = None,
     ) -> Alignment:
         """Train a network between two centred clouds of unit rows; `judge` scores maps x -> y in place of the built-in score.
 
+        A warm training starts at `start`, an alignment of linear maps, where it is given, else at what `moments` finds.
         Raises SettingError for settings that do not go together, UsageError for a checkpoint that cannot be read or written.
         """
         spaces = {"source": Rows.of(x), "target": Rows.of(y)}
-        warm = None
-        if self.warm and not self.started():
+        warm = start if self.warm else None
+        if self.warm and start is None and not self.started():
             progress("looking for a linear start", 0.0)
             moments = Moments(effort=self.effort, seed=self.seed, finish="orthogonal")
             warm = moments.fit(x, y, progress=lambda doing, fraction: progress(f"start: {doing}", 0.3 * fraction))
-        begun = 0.3 if self.warm else 0.0
+        begun = 0.3 if self.warm and start is None else 0.0
         scores = None if judge is None else (lambda network: judge(Neural.of(network, "source", "target")))
         found = train(
             self,

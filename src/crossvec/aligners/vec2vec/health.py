@@ -139,11 +139,19 @@ def label_free(translated: Float[Tensor, "k d"], target: Float[Tensor, "m d"]) -
 
 def meeting(translated: Float[Tensor, "k d"], target: Float[Tensor, "m d"]) -> float:
     """Return the mean over rows of the cosine to their nearest target row where each is nearest to the other, else 0."""
+    share, near = met(translated, target)
+    return share * near
+
+
+def met(translated: Float[Tensor, "k d"], target: Float[Tensor, "m d"]) -> tuple[float, float]:
+    """Return the share of rows, of the fewer ones, that meet: each the other's nearest; and the mean cosine of those."""
     p, y = unit(translated - translated.mean(0)), unit(target - target.mean(0))
     _, there = nearest(p, y, 1)
     _, back = nearest(y, p, 1)
     mutual = back[there[:, 0], 0] == torch.arange(len(p), device=p.device)
-    return float(((p * y[there[:, 0]]).sum(1) * mutual).mean()) * len(p) / min(len(p), len(y))
+    count = int(mutual.sum())
+    near = float(((p * y[there[:, 0]]).sum(1) * mutual).sum()) / max(count, 1)
+    return count / min(len(p), len(y)), near
 
 
 def moments_agree(translated: Float[Tensor, "k d"], target: Float[Tensor, "m d"]) -> float:
