@@ -1,4 +1,4 @@
-"""render — draw: results/*/*.json become the tables between markers in README.md and benchmarks/README.md.
+"""render — draw: results/*/*.json become the tables between markers in README.md, benchmarks/README.md and docs/aligners.md.
 
 In    results/SUITE/ROW.json
 Out   the text between `<!-- table NAME -->` and `<!-- end -->`, NAME one of TABLES; with --check, exit code 1 if it is stale
@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-PAGES = (HERE.parent / "README.md", HERE / "README.md")
+PAGES = (HERE.parent / "README.md", HERE / "README.md", HERE.parent / "docs" / "aligners.md")
 BAR = 0.90
 """A run succeeds when its top-1 reaches this part of the paired ceiling: orthogonal Procrustes on as many pairs."""
 WITHOUT_PAIRS = ("moments", "anchors", "gromov", "sinkhorn", "emd", "auto")
@@ -180,6 +180,127 @@ def by_share() -> str:
     return told(found, table(head, lines))
 
 
+def network(part: str) -> list[Result]:
+    """The rows of a part of vec2vec's results, in the order of their plan's variants."""
+    read = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((HERE / "results/vec2vec").glob(f"{part}-*.json"))]
+    order = list(plan(part))
+    known = [r for r in read if r["row"]["variant"] in order]
+    return sorted(known, key=lambda r: (direction(r), order.index(r["row"]["variant"]), r["row"]["seed"]))
+
+
+def plan(part: str) -> dict[str, Any]:
+    """The variants that a part of vec2vec.py measures; imported here, as the other tables do not need it."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from vec2vec import VARIANTS
+
+    return VARIANTS[part]
+
+
+def numbers(runs: list[Result], stage: str, way: str = "forward") -> list[str]:
+    """Top-1 and centred cosine of runs, before training or after it."""
+    scored = [r["scores"][stage][way] for r in runs if not r["error"] and stage in r["scores"]]
+    return [spread([s[key] for s in scored]) if scored else "–" for key in ("top1", "cosine")]
+
+
+def copied(of: str) -> list[str]:
+    """The control of a direction: top-1 and centred cosine of rows as they are."""
+    found = [r for r in results("wiki") if direction(r) == of and r["row"]["aligner"] == "identity" and not r["error"]]
+    return (
+        [spread([s]) if (s := score(found[0], key)) is not None else "–" for key in ("top1", "cosine_centred")]
+        if found
+        else ["–"] * 2
+    )
+
+
+def missing(part: str, found: list[Result]) -> str:
+    """What of a part's plan has no row in a direction that has some; nothing is said of it."""
+    there = {d: {r["row"]["variant"] for r in runs} for d, runs in group(found, direction).items()}
+    lacking = {d: [f"`{v}`" for v in plan(part) if v not in known] for d, known in there.items()}
+    told = [f"{d}: {', '.join(variants)}" for d, variants in lacking.items() if variants]
+    return f"\n\n<sub>Not measured yet: {'; '.join(told)}.</sub>" if told else ""
+
+
+def by_choice() -> str:
+    """One line a direction and an aligner, where vec2vec was measured: the table to choose by."""
+    trained, others = group(network("warm"), direction), results("wiki")
+    lines, used = [], []
+    for d, runs in trained.items():
+        rivals = group((r for r in others if direction(r) == d and r["row"]["rows"] == 36_000), lambda r: r["row"]["aligner"])
+        rivals = dict(sorted(rivals.items(), key=lambda item: place(item[1][0])))
+        ends = [seconds for r in runs if (seconds := r["seconds"]["start"] + r["seconds"]["train_cpu"])]
+        network_line = [d, "`vec2vec`", "two clouds", str(len(runs)), *numbers(runs, "end"), f"{median(ends):.0f}"]
+        start_line = [d, "`moments`, `finish=orthogonal`", "two clouds", str(len(runs)), *numbers(runs, "start")]
+        start_line.append(f"{median(r['seconds']['start'] for r in runs):.0f}")
+        for aligner, them in rivals.items():
+            tops = spread([top1(r) for r in them])
+            near = [c for r in them if (c := score(r, "cosine_centred")) is not None]
+            taken = middle((None if r["error"] else r["seconds"].get("fit_cpu") for r in them), "{:.0f}")
+            lines.append([d, f"`{aligner}`", learns_from(them), str(len(them)), tops, spread(near) if near else "–", taken])
+            if aligner == "moments":
+                lines += [start_line, network_line]
+            used += them
+        if "moments" not in rivals:
+            lines += [start_line, network_line]
+        used += runs
+    head = ["direction", "aligner", "learns from", "seeds", "top-1, least / median / most", "centred cosine", "CPU seconds"]
+    return told(used, table(head, lines))
+
+
+def by_variant(part: str, name: str) -> str:
+    """One line a direction and a variant of a part, beside where it started and the control."""
+    found = network(part)
+    lines = []
+    for (d, variant), runs in group(found, lambda r: (direction(r), r["row"]["variant"])).items():
+        cells = [*numbers(runs, "end"), *numbers(runs, "end", "backward")]
+        spent = middle((r["seconds"]["train_cpu"] for r in runs), "{:.0f}")
+        lines.append([d, f"`{variant}`", str(len(runs)), *cells, *numbers(runs, "start"), *copied(d), spent])
+    way = ["top-1", "cosine", "back: top-1", "back: cosine"]
+    head = [
+        "direction",
+        name,
+        "seeds",
+        *way,
+        "start: top-1",
+        "start: cosine",
+        "identity: top-1",
+        "identity: cosine",
+        "CPU seconds",
+    ]
+    return told(found, table(head, lines)) + missing(part, found)
+
+
+def by_text() -> str:
+    """One line a direction and a method: on the texts' own kind and on another, with controls."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((HERE / "results/out-of-domain").glob("*.json"))]
+    lines = []
+    for (d, _, method), runs in sorted(group(found, lambda r: (direction(r), place(r), r["row"]["method"])).items()):
+        cells = []
+        for pool in ("eval", "docs"):
+            ways = [r["scores"][pool] for r in runs]
+            cells += [spread([w["forward"][key] for w in ways]) for key in ("top1", "cosine_centred")]
+            cells.append(spread([w["backward"]["top1"] for w in ways]))
+            cells += [spread([w["controls"][control]["top1"] for w in ways]) for control in ("identity", "shuffled")]
+        lines.append([d, f"`{method}`", str(len(runs)), *cells, middle((r["seconds"]["fit_cpu"] for r in runs), "{:.0f}")])
+    of = ["top-1", "cosine", "target to source", "identity", "shuffled"]
+    head = ["direction", "method", "seeds", *(f"own kind: {o}" for o in of), *(f"other kind: {o}" for o in of), "CPU seconds"]
+    return told(found, table(head, lines))
+
+
+def by_cost() -> str:
+    """One line a preset, precision and size: a training step beside its matrix products alone."""
+    paths = sorted((HERE / "results/step-cost").glob("*.json"))
+    found = [json.loads(path.read_text(encoding="utf-8")) | {"error": None} for path in paths]
+    lines = []
+    for r in found:
+        row, took = r["row"], r["seconds"]
+        compiled = ", compiled" if row["compile"] else ""
+        what = [f"`{row['preset']}`", row["precision"] + compiled, row["device"], str(row["batch"])]
+        what.append(" and ".join(map(str, row["dims"])))
+        lines.append([*what, f"{1000 * took['step']:.1f}", f"{1000 * took['floor']:.1f}", f"{r['times_the_floor']:.2f}"])
+    head = ["preset", "precision", "device", "batch", "dimensions", "step, ms", "its products alone, ms", "times"]
+    return told(found, table(head, lines))
+
+
 def told(found: list[Result], drawn: str) -> str:
     """The table and, under it, where its numbers come from."""
     if drawn.count("\n") < 2:  # a head and no lines
@@ -188,14 +309,17 @@ def told(found: list[Result], drawn: str) -> str:
         {f"{r['machine']['cpu']}, {r['machine']['cores']} cores, {r['machine']['threads']} threads" for r in found}
     )
     versions = sorted({f"torch {r['versions']['torch']}" for r in found if r.get("versions")})
-    dates = sorted(r["date"][:10] for r in found)
+    dates = sorted(r["date"][:10] for r in found if "date" in r)
     failed = sum(bool(r["error"]) for r in found)
     origin = [
         f"{len(found)} run{'s' * (len(found) > 1)}" + (f", {failed} without a result" if failed else ""),
         *machines,
         *versions,
     ]
-    origin += ["commit " + ", ".join(sorted({r["commit"] for r in found})), " to ".join(sorted({dates[0], dates[-1]}))]
+    origin += [
+        "commit " + ", ".join(sorted({r["commit"] for r in found})),
+        *([" to ".join(sorted({dates[0], dates[-1]}))] if dates else []),
+    ]
     return f"{drawn}\n\n<sub>{'; '.join(origin)}.</sub>"
 
 
@@ -207,12 +331,19 @@ TABLES: dict[str, Callable[[], str]] = {
     "small-stores": lambda: by_size("small-stores"),
     "small-stores-all": lambda: by_direction("small-stores"),
     "domain-shift": by_share,
+    "choose": by_choice,
+    "vec2vec-warm": lambda: by_variant("warm", "preset"),
+    "vec2vec-scratch": lambda: by_variant("scratch", "preset"),
+    "vec2vec-ablation": lambda: by_variant("ablation", "variant"),
+    "vec2vec-pairs": lambda: by_variant("pairs", "known pairs"),
+    "out-of-domain": by_text,
+    "step-cost": by_cost,
 }
 
 
 def drawn(text: str) -> str:
     return re.sub(
-        r"(<!-- table ([a-z-]+) -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[3]}", text, flags=re.DOTALL
+        r"(<!-- table ([a-z0-9-]+) -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[3]}", text, flags=re.DOTALL
     )
 
 
