@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -386,6 +387,35 @@ def test_what_crossvec_writes_can_be_searched_with_faiss(tmp_path: Path) -> None
     assert found[:, 0].tolist() == list(range(100, 150)) and np.allclose(scores, 1)
     assert open_collection(f"faiss://{tmp_path}/books").describe().normalised is True
     assert np.allclose(open_collection(f"faiss://{tmp_path}/books").load().array(), cloud(50) * 7, rtol=1e-5)
+
+
+# --- places without a scheme
+
+
+@pytest.mark.parametrize("scheme", ["datasets", "vdf"])
+def test_a_folder_that_is_one_collection_needs_no_scheme(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a folder #1 50%25"
+    space = Space.of(cloud(5), list(range(5)), [{"n": i} for i in range(5)])
+    open_collection(f"{scheme}://{quote(str(folder))}").write([space])
+    monkeypatch.chdir(tmp_path)
+    for named in (str(folder), f"{folder.name}/", f"./{folder.name}?rows=0:5", folder):
+        read = stores.open(named)
+        assert read.describe().format == scheme
+        assert np.array_equal(read.load().array(), cloud(5)) and documents(read.load()) == documents(space)
+    with pytest.raises(StoreError, match="already holds 5 rows"):
+        stores.open(folder).write([space])
+
+
+@pytest.mark.parametrize("kind", ["chroma", "lancedb", "milvus", "qdrant", "qdrant-edge", "sqlite", "duckdb", "faiss"])
+def test_a_place_that_needs_a_scheme_is_told_with_it(kind: str, tmp_path: Path) -> None:
+    with servers.running(kind) as database:
+        url = database.url.format(name="books")
+        open_collection(url).write([Space.of(cloud(3), [0, 1, 2])])
+        bare = url.partition("://")[2] if kind in ("qdrant-edge", "faiss") else url.partition("://")[2].rpartition("/")[0]
+        with pytest.raises(StoreError, match=r" is a ") as refused:
+            stores.open(bare)
+        told = refused.value.hint.replace("COLLECTION", "books").replace("TABLE", "books")
+        assert url in told.replace(",", "").split()
 
 
 # --- folders of Hugging Face datasets

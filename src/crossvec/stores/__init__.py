@@ -11,15 +11,17 @@ files promises what tests/contract/test_store.py states, every database what tes
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
+from urllib.parse import quote
 
 from crossvec.errors import StoreError
 from crossvec.space import BATCH_ROWS, Space
 from crossvec.stores.address import Address, nearest
+from crossvec.stores.places import hint_for, scheme_of
 
 __all__ = ["DATABASES", "STORES", "Address", "Description", "Store", "names", "open"]
 
@@ -119,13 +121,18 @@ class Store(Protocol):
 def open(url: str | Path) -> Store:
     """Return the store that a path or URL names; raises StoreError, with the nearest right name, when there is none.
 
+    A path is a file, or a folder of Hugging Face datasets or of VDF, which is recognised by what lies in it.
     Options follow a `?`: `rows=0:36000` (half-open), `column=`, `key=` and `id=` where a file holds several things, `keep=ids`
     or `keep=vectors` to leave payload, or ids too, behind, `bad_rows=drop`, and `dtype=float16` when writing.
     """
     address = Address.parse(url)
     name = address.scheme
     if name == "file":
-        name = _suffix(Path(address.place))
+        path = Path(address.place)
+        if found := scheme_of(path):
+            name, address = found, replace(address, scheme=found, place=quote(str(path.absolute())))
+        else:
+            name = _suffix(path)
     return cast(Store, _door(name, address)(address))
 
 
@@ -149,6 +156,8 @@ def _door(name: str, address: Address) -> Any:
             return entry.load()
     if address.scheme != "file":
         raise StoreError(f"crossvec knows no store {name}://", nearest(name, names()))
+    if told := hint_for(Path(address.place)):
+        raise StoreError(f"{address.place} is {told[0]}", told[1])
     if not name:
         what = "is a folder" if Path(address.place).is_dir() else "has no suffix that tells its format"
         suffixes = ", ".join(known for known in names() if known.startswith("."))
