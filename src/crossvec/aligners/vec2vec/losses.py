@@ -8,11 +8,12 @@ Paper arXiv:2505.12540      section 3.2; where the published code differs a swit
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import Function
 from torch.nn.functional import cross_entropy, softplus
 
 from crossvec.aligners.vec2vec.network import widened
@@ -123,8 +124,32 @@ def pseudo_pairs(
     `nearness` times the mean 1 - cosine to `meant`. `aligners.assignment` tells why plans, and not the nearest rows.
     """
     sharp = mapped / temperature
-    ranked = widened(sharp @ rows.T).logsumexp(1).mean() - (sharp * meant).sum(1).mean()
+    found: Tensor = LogSumExp.apply(sharp, rows)  # type: ignore[no-untyped-call]
+    ranked = found.mean() - (sharp * meant).sum(1).mean()
     return ranked + nearness * distance(mapped, unit(meant), "cosine")
+
+
+class LogSumExp(Function):
+    """log sum_j exp(<a_i, b_j>) of each row of a (k, d) over rows of b (m, d), which get no gradient.
+
+    Its gradient is the mean of b under the softmax, which the forward pass makes at once: the products, the largest tensor of a
+    step, are then read by one softmax, in the type they come in, and nothing of their size is kept or gone through again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Float[Tensor, "k d"], b: Float[Tensor, "m d"]) -> Float[Tensor, " k"]:
+        """Return the sums, in float32 or wider."""
+        products = a @ b.T
+        with torch.autocast(a.device.type, enabled=False):  # which would widen the products first
+            chances = products.softmax(1)
+        ctx.save_for_backward(widened(chances @ b))
+        return widened(products.amax(1)) - widened(chances.amax(1)).log()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Float[Tensor, " k"]) -> tuple[Float[Tensor, "k d"], None]:
+        """Return the gradient of `a`."""
+        (mean,) = ctx.saved_tensors
+        return gradients[0][:, None] * mean, None
 
 
 def _paired(real: Tensor, fake: Tensor) -> Tensor:

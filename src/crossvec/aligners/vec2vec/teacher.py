@@ -23,7 +23,6 @@ from crossvec.aligners.assignment import BALANCING, TEMPERATURES, learn
 from crossvec.aligners.vec2vec.data import Rows, mixed
 from crossvec.aligners.vec2vec.network import Network, widened
 from crossvec.aligners.vec2vec.warm import start_at, weight
-from crossvec.geometry import TINY
 
 Direction = tuple[str, str]
 """Source and target."""
@@ -38,6 +37,9 @@ SHARP = 0.1
 """The teacher's temperature, in deviations of its scores."""
 
 LEAST = 1e-3
+
+FLOOR = 1e-30
+"""Below this a row or column of the kernel is as good as empty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,23 +74,51 @@ def taught_by(linear: Mapping[Direction, Alignment], spaces: Mapping[str, Rows],
 
 @torch.no_grad()
 def assigned(network: Network, source: str, target: str, x: Tensor, y: Tensor, softness: float) -> Assigned:
-    """Return how a network in evaluation assigns rows; `softness` is the student's temperature in deviations of the cosines."""
-    latents = network.encode_each({source: x, target: y})
-    there = widened(network.decode(target, latents[source]) @ y.T)
-    back = widened(x @ network.decode(source, latents[target]).T)
-    wide = [float(scores.std().clamp_min(LEAST)) for scores in (there, back)]
-    both = there.mul_(1 / wide[0]).add_(back, alpha=1 / wide[1])  # in place: these are the largest tensors of a step
-    plan, reverse = plans(both.div_(SHARP * both.std().clamp_min(LEAST)))
-    return Assigned(x, y, widened(plan @ y), widened(reverse @ x), softness * wide[0], softness * wide[1])
+    """Return how a network in evaluation assigns rows; `softness` is the student's temperature in deviations of the cosines.
 
-
-def plans(scores: Float[Tensor, "k m"]) -> tuple[Float[Tensor, "k m"], Float[Tensor, "m k"]]:
-    """Return `assignment.balanced` of the scores, and what one more half round makes of it for the way back.
-
-    Logarithms are needed for the first round only: after it no number is too large, and those too small are no matter.
+    Scores are the sum of both directions' cosines, each in its own deviations: one product of rows laid side by side, as the
+    deviations are known before it from products of the narrow sides.
     """
-    plan = scores.sub(scores.logsumexp(0, keepdim=True)).softmax(1)
-    for _ in range(BALANCING - 1):
-        plan /= plan.sum(0, keepdim=True).clamp_min(TINY)
-        plan /= plan.sum(1, keepdim=True).clamp_min(TINY)
-    return plan, (plan / plan.sum(0, keepdim=True).clamp_min(TINY)).T
+    latents = network.encode_each({source: x, target: y})
+    there, back = network.decode(target, latents[source]), network.decode(source, latents[target])
+    wide = [covariance(*ends, *ends).sqrt().clamp_min(LEAST) for ends in ((there, y), (x, back))]
+    correlation = covariance(there, y, x, back) / (wide[0] * wide[1])
+    sharp = SHARP * (2 + 2 * correlation).clamp_min(0).sqrt().clamp_min(LEAST)
+    left = torch.cat([there / (wide[0] * sharp), x / (wide[1] * sharp)], 1)
+    meant = means(widened(left @ torch.cat([y, back], 1).T), x, y)
+    return Assigned(x, y, *meant, *(softness * float(deviation) for deviation in wide))
+
+
+def covariance(
+    a: Float[Tensor, "k d"], b: Float[Tensor, "m d"], c: Float[Tensor, "k e"], d: Float[Tensor, "m e"]
+) -> Float[Tensor, ""]:
+    """Return the covariance of all a_i b_j with all c_i d_j, without making any of them."""
+    count = len(a) * len(b)
+    both = (widened(a.T @ c) * widened(b.T @ d)).sum() / count
+    ends = (a.sum(0) * b.sum(0)).sum() * (c.sum(0) * d.sum(0)).sum()
+    return (both - ends / count**2).clamp_min(0) if a is c else both - ends / count**2
+
+
+def means(
+    scores: Float[Tensor, "k m"], x: Float[Tensor, "k dx"], y: Float[Tensor, "m dy"]
+) -> tuple[Float[Tensor, "k dy"], Float[Tensor, "m dx"]]:
+    """Return the mean rows that plans of the scores assign: of y to each of x, and of x to each of y. Overwrites the scores.
+
+    The plan is `assignment.balanced` of the scores, and for the way back what one more half round makes of it. It is kept as a
+    kernel with a factor for each row and column, and only the factors are balanced: the kernel is read and not written again.
+    Its largest number in each row and each column is 1, so that none of them is lost however far apart the scores are.
+    """
+    scores.sub_(scores.amax(0))
+    shift = scores.amax(1)
+    kernel = scores.sub_(shift[:, None]).exp_()
+    with torch.autocast(scores.device.type, enabled=False):
+        rows = shift.exp()
+        for _ in range(BALANCING):
+            columns = (kernel.T @ rows).clamp_min(FLOOR).reciprocal()
+            rows = (kernel @ columns).clamp_min(FLOOR).reciprocal()
+        taken = (kernel.T @ rows).clamp_min(FLOOR)
+    narrow = (
+        kernel.to(torch.get_autocast_dtype(kernel.device.type)) if torch.is_autocast_enabled(kernel.device.type) else kernel
+    )
+    there = widened(narrow @ (columns[:, None] * y)) * rows[:, None]
+    return there, widened(narrow.T @ (rows[:, None] * x)) / taken[:, None]
