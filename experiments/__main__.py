@@ -33,6 +33,7 @@ def main(words: list[str] | None = None) -> int:
     ask.add_argument("--encoder", action="append", default=[], metavar="NAME=ENCODER", help="a name or folder for crossvec")
     ask.add_argument("--rows", type=int, default=0, help="at most so many texts of each side")
     ask.add_argument("--held", type=int, default=0, help="at most so many texts to score on")
+    ask.add_argument("--pool", action="append", default=[], metavar="NAME", help="score on this pool, not on all of them")
     ask.add_argument("-s", dest="settings", action="append", default=[], metavar="ALIGNER.key=value")
     ask.add_argument("--only", default="*", help="run the rows whose name matches")
     ask.add_argument("--device", default="auto")
@@ -57,7 +58,7 @@ def run(given: argparse.Namespace) -> int:
     for name in ("rows", "held"):
         if getattr(given, name) < 0:
             raise UsageError(f"--{name} cannot be {getattr(given, name)}", "use a whole number such as 1000")
-    plan = plan.changed(given.rows, given.held, settings_of(given.settings))
+    plan = plan.scored_on(given.pool).changed(given.rows, given.held, settings_of(given.settings))
     from experiments.texts import Folder, Texts
 
     if given.data:

@@ -106,6 +106,14 @@ class Plan:
         found = known.get(f"{source}-{target}-{row.source_rows}") or known.get(f"{source}-{target}")
         return dict(zip(("cosine", "top1", "mean_rank"), found, strict=True)) if found else None
 
+    def scored_on(self, pools: list[str]) -> Plan:
+        """Return the plan with some of its pools; all where none is named; raises SettingError for one it has not."""
+        known = [pool.name for pool in self.pools]
+        wrong = [name for name in pools if name not in known]
+        if wrong:
+            raise SettingError(f"{self.name} has no pool {wrong[0]!r}", f"it has {', '.join(known)}")
+        return replace(self, pools=tuple(pool for pool in self.pools if pool.name in pools)) if pools else self
+
     def changed(self, rows: int, held: int, settings: Mapping[str, Mapping[str, Any]]) -> Plan:
         """Return the plan with fewer rows, smaller pools, and settings by aligner in place of its own."""
         pools, methods = self.pools, self.methods

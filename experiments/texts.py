@@ -170,10 +170,9 @@ class Texts:
     def _next_words(self, plan: Plan) -> str:
         folders = f"--dataset {plan.datasets[0]}=FOLDER --encoder {plan.encoders[0]}=FOLDER, one for each"
         ready = "or run on ready vectors, FOLDER/NAME.npy and FOLDER/splits.json: --data FOLDER"
-        closed = [name for name in plan.datasets if not self.known["datasets"][name].get("hub")]
-        told = (
-            f"{', '.join(closed)} must be given as a folder: {self.known['datasets'][closed[0]]['about']}. " if closed else ""
-        )
+        closed = [name for name in plan.datasets if not self.known["datasets"][name].get("hub") and name not in self._tables]
+        others = " ".join(f"--pool {pool.name}" for pool in plan.pools if pool.dataset not in closed)
+        told = f"{closed[0]}: {self.known['datasets'][closed[0]]['about']}; or leave it out with {others}. " if closed else ""
         fetch = "" if self.download else "fetch from the hub with --download, or "
         return f"{told}{fetch}name folders: {folders}; {ready}"
 

@@ -126,6 +126,7 @@ def test_without_the_hub_it_stops_at_once_and_says_what_to_type(
     assert told.err.startswith("error: not on this machine:") and "Traceback" not in told.err and not told.out
     assert all(word in told.err for word in ("dataset nq", "encoder gtr", "dataset mimic (not public)", "physionet.org"))
     assert all(word in told.err for word in ("--download", "--dataset", "--encoder", "--data FOLDER"))
+    assert "--pool nq --pool tweets" in told.err, "what nobody can fetch can be left out"
     assert not (tmp_path / "out").exists(), "nothing is half done"
 
 
@@ -147,6 +148,7 @@ def test_a_hub_that_cannot_be_reached_is_told_before_anything_is_tried(
         (["-s", "steps=3"], "-s vec2vec.steps=1000"),
         (["-s", "ridge.alpha=3"], "fits no ridge"),
         (["--rows", "-1"], "--rows cannot be -1"),
+        (["--pool", "mimic"], "seeds has no pool 'mimic'"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -285,6 +287,11 @@ def test_pools_are_scored_one_by_one_and_their_means_are_told() -> None:
     assert same["top1"] == same["backward_top1"] == 1 and same["mean_rank"] == 1 and same["cosine"] == pytest.approx(1)
     other = in_pools(x, x.roll(1, 0), 50)
     assert other["top1"] == 0 and 15 < other["mean_rank"] < 36 and other["mean_rank_error"] > 0
+
+
+def test_a_pool_that_cannot_be_had_can_be_left_out() -> None:
+    plan = plans.load("out-of-distribution").scored_on(["nq", "tweets"])
+    assert [pool.name for pool in plan.pools] == ["nq", "tweets"] and "mimic" not in plan.datasets
 
 
 def test_a_plan_can_be_made_smaller_but_not_larger() -> None:
