@@ -24,11 +24,11 @@ from crossvec.geometry import principal_axes
 
 FinishName = Literal["orthogonal", "ranking", "balanced", "faithful"]
 
-# effort: random starts, starts carried to all axes, kicks, rounds of refinement, steps of learning the final map
+# effort: random starts, starts carried to all axes, kicks, rounds of refinement, steps of each round of learning the final maps
 PRESETS: dict[str, tuple[int, int, int, int, int]] = {
-    "quick": (2048, 4, 9, 2, 60),
-    "standard": (4096, 8, 24, 5, 200),
-    "thorough": (16384, 24, 96, 8, 400),
+    "quick": (2048, 4, 9, 1, 20),
+    "standard": (4096, 8, 24, 2, 40),
+    "thorough": (16384, 24, 96, 5, 80),
 }
 
 
@@ -100,10 +100,9 @@ class Moments:
             found.map,
             rounds=rounds,
             neighbours=min(self.neighbours, len(x), len(y)),
-            progress=lambda doing, done: progress(doing, 0.4 + 0.3 * done),
+            progress=lambda doing, done: progress(doing, 0.4 + 0.2 * done),
         )
-        forward = self._finished(c, zx, zy, steps, generator, lambda doing, done: progress(doing, 0.7 + 0.15 * done))
-        backward = self._finished(c.T, zy, zx, steps, generator, lambda doing, done: progress(doing, 0.85 + 0.15 * done))
+        forward, backward = self._finished(c, zx, zy, steps, generator, lambda doing, done: progress(doing, 0.6 + 0.4 * done))
         progress("done", 1.0)
         return Alignment(
             Linear(axes_x @ forward.weight @ axes_y.T, forward.bias @ axes_y.T),
@@ -112,9 +111,13 @@ class Moments:
             trace=({"objectives": list(found.objectives), "objective": found.objective, "kicks": found.kicks},),
         )
 
-    def _finished(self, c: Tensor, zx: Tensor, zy: Tensor, steps: int, generator: torch.Generator, progress: Step) -> Linear:
-        """Return the final map from zx to zy, given the cross-covariance of their pseudo-pairs."""
+    def _finished(
+        self, c: Tensor, zx: Tensor, zy: Tensor, steps: int, generator: torch.Generator, progress: Step
+    ) -> tuple[Linear, Linear]:
+        """Return the final maps, there and back, given the cross-covariance of their pseudo-pairs."""
+        along, across = spread(zx), spread(zy)
+        weights = ORTHOGONAL if self.finish == "orthogonal" else RANKING
+        there, back = finish(c, along, across, weights), finish(c.T, across, along, weights)
         if self.finish == "orthogonal":
-            return Linear.of(finish(c, spread(zx), spread(zy), ORTHOGONAL))
-        start = finish(c, spread(zx), spread(zy), RANKING)
-        return learn(zx, zy, start, TEMPERATURES[self.finish], steps=steps, generator=generator, progress=progress)
+            return Linear.of(there), Linear.of(back)
+        return learn(zx, zy, there, back, TEMPERATURES[self.finish], steps=steps, generator=generator, progress=progress)

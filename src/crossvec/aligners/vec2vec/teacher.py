@@ -30,8 +30,8 @@ Direction = tuple[str, str]
 ROWS = 50_000
 """Rows of each space, at most, that the teacher learns from."""
 
-STEPS = 100
-"""Steps of its learning."""
+STEPS = 40
+"""Steps of each round of its learning."""
 
 SHARP = 0.1
 """The teacher's temperature, in deviations of its scores."""
@@ -64,10 +64,8 @@ def taught_by(linear: Mapping[Direction, Alignment], spaces: Mapping[str, Rows],
     for ends, alignment in linear.items():
         x, y = (spaces[end].sample(ROWS, mixed(seed, 4)).cpu() for end in ends)
         generator = Generator().manual_seed(mixed(seed, 5))
-        maps = (
-            learn(a, b, weight(start), TEMPERATURES["ranking"], steps=STEPS, generator=generator, progress=silent)
-            for a, b, start in ((x, y, alignment.map), (y, x, alignment.inverse))
-        )
+        starts = weight(alignment.map), weight(alignment.inverse)
+        maps = learn(x, y, *starts, TEMPERATURES["ranking"], steps=STEPS, generator=generator, progress=silent)
         start_at(teacher, *ends, *(found.weight for found in maps))
     return teacher
 
