@@ -10,8 +10,8 @@ transport plan (Sinkhorn, arXiv 1306.0895) between random batches of the two clo
 its share. The student is a linear map whose softmax over the same target rows is fitted to that plan by cross entropy (InfoNCE
 with soft targets, arXiv 1807.03748). No pairs are used. Sharper students rank better, softer ones come nearer in cosine.
 
-There are three rounds, each taught by the maps of the one before. In the first, each direction is taught by itself, sharply. What
-the maps become assign best when both vote: from then on both do, softly, which keeps a round from confirming its own errors.
+There are three rounds, each taught by the maps of the one before. In the first, each direction is taught by itself, sharply;
+then both vote, softly: what they became assigns best together, and softness keeps a round from confirming its own errors.
 """
 
 from __future__ import annotations
