@@ -63,7 +63,7 @@ def test_a_true_map_stays_true() -> None:
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
 def test_the_size_of_the_map_it_starts_from_does_not_matter(size: float) -> None:
     x, y, truth = planted()
-    assert torch.allclose(learned(x, y, size * truth, steps=20), learned(x, y, truth, steps=20), atol=1e-2)
+    assert float((learned(x, y, size * truth) * learned(x, y, truth)).sum(1).min()) > 0.999
 
 
 def test_a_softer_student_keeps_nearer_to_where_target_rows_are_dense() -> None:
@@ -111,5 +111,5 @@ def test_the_slope_is_what_autograd_finds() -> None:
     plan = torch.rand(20, 30, generator=generator).softmax(1)
     loss = -(plan * (found @ keys.T / 0.3).log_softmax(1)).sum(1).mean()
     (wanted,) = torch.autograd.grad(loss, found)
-    slope = _slope(found.detach(), keys, plan, 0.3)
+    slope = _slope(found.detach(), keys, (plan @ keys).detach(), 0.3)
     assert float((slope - wanted).norm() / wanted.norm()) < 0.02  # bfloat16 products where the hardware has them

@@ -11,12 +11,12 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from crossvec.aligners.assignment import balanced
+from crossvec.aligners.assignment import balanced, means
 from crossvec.aligners.vec2vec import losses
 from crossvec.aligners.vec2vec.discriminators import Discriminators
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.objective import PRESETS, Objective, Passes, cycles, discriminator_loss, forward, generator_loss
-from crossvec.aligners.vec2vec.teacher import assigned, covariance, means
+from crossvec.aligners.vec2vec.teacher import assigned, covariance
 from crossvec.aligners.vec2vec.warm import start_at
 from crossvec.errors import SettingError
 from crossvec.geometry import polar, unit

@@ -40,6 +40,9 @@ REACH = 0.2
 
 BALANCING = 3  # Sinkhorn rounds; 10 change nothing that seeds do not
 
+FLOOR = 1e-30
+"""Below this a row or column of a kernel is as good as empty."""
+
 Maps = tuple[Linear, Linear]
 """There and back."""
 
@@ -93,6 +96,7 @@ class _Round:
         self.teachers, self.how, self.vote = teachers, how, vote
         self.wide: list[float] = []  # deviations of the teachers' cosines there and back, and of the sum of both
         self.weights, self.biases = [], []
+        self.fast = fast_type(teachers[0].weight.device.type)
         for map_ in teachers:
             size = map_.weight.shape[1] ** 0.5 / map_.weight.norm().clamp_min(TINY)  # so that a step of Adam means the same
             self.weights.append((map_.weight * size).requires_grad_())
@@ -108,18 +112,19 @@ class _Round:
             self.wide.append(float((cosines[0] / self.wide[0] + cosines[1] / self.wide[1]).std()))
         wide, warmth = self.wide, self.how.teacher
         if self.vote:  # one product of both, side by side
-            votes = _products(
-                torch.cat([there / (wide[0] * wide[2] * warmth), a / (wide[1] * wide[2] * warmth)], 1), torch.cat([b, back], 1)
-            )
-            plan = balanced(votes)
-            plans = plan, (plan / plan.sum(0).clamp_min(TINY)).T
+            sharp = wide[2] * warmth
+            left = torch.cat([there / (wide[0] * sharp), a / (wide[1] * sharp)], 1)
+            meant = means(_products(left, torch.cat([b, back], 1)), a, b, self.fast)
         else:
-            plans = balanced(_products(there / (wide[0] * warmth), b)), balanced(_products(back / (wide[1] * warmth), a))
+            meant = (
+                means(_products(there / (wide[0] * warmth), b), a, b, self.fast)[0],
+                means(_products(back / (wide[1] * warmth), a), b, a, self.fast)[0],
+            )
         self.optimiser.zero_grad()
         for each, (rows, keys) in enumerate(((a, b), (b, a))):
             with torch.enable_grad():
                 found = unit(torch.addmm(self.biases[each], rows, self.weights[each]))
-            torch.autograd.backward(found, _slope(found.detach(), keys, plans[each], self.how.student * wide[each]))
+            torch.autograd.backward(found, _slope(found.detach(), keys, meant[each], self.how.student * wide[each]))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
@@ -130,32 +135,47 @@ class _Round:
 
 
 def balanced(scores: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-    """Return the plan that Sinkhorn's rounds reach from exp(scores): rows sum to 1, columns nearly to n / m.
+    """Return the plan that Sinkhorn's rounds reach from exp(scores): rows sum to 1, columns nearly to n / m."""
+    for _ in range(BALANCING):
+        scores = scores - scores.logsumexp(0, keepdim=True)
+        scores = scores - scores.logsumexp(1, keepdim=True)
+    return scores.exp()
 
-    Logarithms are needed for the first round only: after it no number is too large, and those too small are no matter.
+
+def means(
+    scores: Float[Tensor, "n m"], x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], fast: torch.dtype = torch.float32
+) -> tuple[Float[Tensor, "n dy"], Float[Tensor, "m dx"]]:
+    """Return the mean rows that a plan assigns: of y to each of x, and of x to each of y. Overwrites the scores.
+
+    The plan is `balanced` of the scores, and for the way back what one more half round makes of it. It is kept as a kernel with
+    a factor for each row and column, and only the factors are balanced: the kernel is read and not written again. Its largest
+    number in each row and each column is 1, so that none is lost however far apart the scores are. `fast` is the type of the
+    products with x and y.
     """
-    plan = _softmax(scores - scores.logsumexp(0))
-    for _ in range(BALANCING - 1):
-        plan.div_(plan.sum(0).clamp_min(TINY))
-        plan.div_(plan.sum(1, keepdim=True).clamp_min(TINY))
-    return plan
+    scores.sub_(scores.amax(0))
+    shift = scores.amax(1)
+    kernel = scores.sub_(shift[:, None]).exp_()
+    rows = shift.exp()
+    for _ in range(BALANCING):
+        columns = (kernel.T @ rows).clamp_min(FLOOR).reciprocal()
+        rows = (kernel @ columns).clamp_min(FLOOR).reciprocal()
+    taken = (kernel.T @ rows).clamp_min(FLOOR)
+    narrow = kernel.to(fast)
+    there = (narrow @ (columns[:, None] * y).to(fast)).float() * rows[:, None]
+    return there, (narrow.T @ (rows[:, None] * x).to(fast)).float() / taken[:, None]
 
 
 def _slope(
-    found: Float[Tensor, "k d"], keys: Float[Tensor, "l d"], plan: Float[Tensor, "k l"], warmth: float
+    found: Float[Tensor, "k d"], keys: Float[Tensor, "l d"], meant: Float[Tensor, "k d"], warmth: float
 ) -> Float[Tensor, "k d"]:
-    """Return what the mean cross entropy of softmax(found keys^T / warmth) against the plan changes by, per change of found.
+    """Return what the mean cross entropy of softmax(found keys^T / warmth) against a plan changes by, per change of found.
 
-    Written out, not left to autograd, which would keep five more matrices as large as the plan.
+    `meant` is plan @ keys. Written out, not left to autograd, which would keep five matrices as large as the plan.
     """
-    excess = _softmax(_products(found / warmth, keys)).sub_(plan)
-    return _products(excess, keys.T).div_(warmth * len(found))
-
-
-def _softmax(scores: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-    """Return the softmax of every row, in the place of the scores: new memory costs more than the exponentials."""
+    scores = _products(found / warmth, keys)
     scores.sub_(scores.amax(1, keepdim=True)).exp_()
-    return scores.div_(scores.sum(1, keepdim=True))
+    mass = scores.sum(1, keepdim=True)
+    return (_products(scores, keys.T).div_(mass).sub_(meant)).div_(warmth * len(found))
 
 
 def _products(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from crossvec.aligners import Alignment, silent
-from crossvec.aligners.assignment import BALANCING, TEMPERATURES, learn
+from crossvec.aligners.assignment import TEMPERATURES, learn, means
 from crossvec.aligners.vec2vec.data import Rows, mixed
 from crossvec.aligners.vec2vec.network import Network, widened
 from crossvec.aligners.vec2vec.warm import start_at, weight
@@ -37,9 +37,6 @@ SHARP = 0.1
 """The teacher's temperature, in deviations of its scores."""
 
 LEAST = 1e-3
-
-FLOOR = 1e-30
-"""Below this a row or column of the kernel is as good as empty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +80,11 @@ def assigned(network: Network, source: str, target: str, x: Tensor, y: Tensor, s
     correlation = covariance(there, y, x, back) / (wide[0] * wide[1])
     sharp = SHARP * (2 + 2 * correlation).clamp_min(0).sqrt().clamp_min(LEAST)
     left = torch.cat([there / (wide[0] * sharp), x / (wide[1] * sharp)], 1)
-    meant = means(widened(left @ torch.cat([y, back], 1).T), x, y)
+    kind = x.device.type
+    fast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+    scores = widened(left @ torch.cat([y, back], 1).T)
+    with torch.autocast(kind, enabled=False):
+        meant = means(scores, x, y, fast)
     return Assigned(x, y, *meant, *(softness * float(deviation) for deviation in wide))
 
 
@@ -95,28 +96,3 @@ def covariance(
     both = (widened(a.T @ c) * widened(b.T @ d)).sum() / count
     ends = (a.sum(0) * b.sum(0)).sum() * (c.sum(0) * d.sum(0)).sum()
     return (both - ends / count**2).clamp_min(0) if a is c else both - ends / count**2
-
-
-def means(
-    scores: Float[Tensor, "k m"], x: Float[Tensor, "k dx"], y: Float[Tensor, "m dy"]
-) -> tuple[Float[Tensor, "k dy"], Float[Tensor, "m dx"]]:
-    """Return the mean rows that plans of the scores assign: of y to each of x, and of x to each of y. Overwrites the scores.
-
-    The plan is `assignment.balanced` of the scores, and for the way back what one more half round makes of it. It is kept as a
-    kernel with a factor for each row and column, and only the factors are balanced: the kernel is read and not written again.
-    Its largest number in each row and each column is 1, so that none of them is lost however far apart the scores are.
-    """
-    scores.sub_(scores.amax(0))
-    shift = scores.amax(1)
-    kernel = scores.sub_(shift[:, None]).exp_()
-    with torch.autocast(scores.device.type, enabled=False):
-        rows = shift.exp()
-        for _ in range(BALANCING):
-            columns = (kernel.T @ rows).clamp_min(FLOOR).reciprocal()
-            rows = (kernel @ columns).clamp_min(FLOOR).reciprocal()
-        taken = (kernel.T @ rows).clamp_min(FLOOR)
-    narrow = (
-        kernel.to(torch.get_autocast_dtype(kernel.device.type)) if torch.is_autocast_enabled(kernel.device.type) else kernel
-    )
-    there = widened(narrow @ (columns[:, None] * y)) * rows[:, None]
-    return there, widened(narrow.T @ (rows[:, None] * x)) / taken[:, None]
