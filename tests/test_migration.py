@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from crossvec.fitting import fit
 from crossvec.migration import Evidence, migrate, origin, plan
 from crossvec.migration.gate import judge, neighbours, retention
 from crossvec.migration.journal import Journal, fingerprint
+from crossvec.migration.learning import Truth
+from crossvec.migration.plan import Probe
 from crossvec.migration.reading import digest, pages, sample
 from crossvec.space import Space, python_values
 from crossvec.stores.collection import Collection
@@ -527,6 +530,22 @@ def test_retention_is_one_for_the_same_rows_and_chance_for_others() -> None:
         assert same.recall == same.ndcg == 1.0 and same.recall_interval[0] < 1
         chance = retention("old neighbours", near, neighbours(other, other, metric, own=True), 600)
         assert abs(chance.recall - chance.chance) < 0.01
+
+
+def test_the_old_models_own_search_stands_beside_the_translated_one(translator: Translator, tmp_path: Path) -> None:
+    """Where the new model turns the old one, both find all; where it judges otherwise, the old search shows by how much."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 16)).astype(np.float32)
+    turned = (x @ orthonormal(16, 16, rng)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    drawn, there = sample(stores.open(tmp_path / "x.npy"), 300), np.ones(300, bool)
+    for new, least, most in ((turned, 1.0, 1.0), ((turned * np.linspace(0.1, 3, 16)).astype(np.float32), 0.2, 0.8)):
+        probe = Probe(drawn, Truth(np.arange(300), new), ("cosine", "cosine"))
+        told = probe.score(translator, new, there)["re-embedding"]
+        assert told.recall == 1.0 and told.old is not None and least <= told.old <= most
+        assert told.to_json()["controls"]["old_search"] == told.old
+    probe = replace(probe, new_queries=turned[:30])
+    assert probe.score(translator, new, there)["re-embedding"].old is None, "queries of the new model mean nothing to it"
 
 
 @pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])

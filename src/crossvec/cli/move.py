@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from crossvec.migration import Evidence, Journal
 
 EXITS = {"PASS": 0, "FAIL": 1, "WARN": 3}
+NEXT = {
+    "PASS": "next: make its index, then point your application at {dest}; {source} is unchanged (docs/migrate.md)",
+    "WARN": "next: before you switch to {dest}, measure with texts: --encoder NAME --texts FILE; {source} is unchanged",
+    "FAIL": "next: stay with {source}, which is unchanged; teach more (--encoder NAME --texts FILE, --sample), or embed anew",
+}
 
 
 @click.command(short_help="Carry a store to another model, checked and judged.")
@@ -144,6 +149,8 @@ def migrate(
         return EXITS[plan.gate(min_retention)]
     record = told.migrated_record(outcome, min_retention, folder, str(path))
     options.out(format, record, lambda: told.migrated(outcome, min_retention))
+    if format == "text":
+        options.advise(NEXT[outcome.gate].format(source=source, dest=dest))
     return EXITS[outcome.gate]
 
 

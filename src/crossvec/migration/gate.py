@@ -38,7 +38,8 @@ class Retention:
 
     `recall` and `ndcg` at 10, each with its 95 % interval (Wilson, which is conservative for shares; bootstrap). `pool` rows
     were searched for each of `queries`. `chance` is the recall of a search that returns any rows; `identity` that of the
-    old numbers taken as they are, cut or filled with zeros, None where that is no question.
+    old numbers taken as they are, cut or filled with zeros; `old` that of the old model's own search, which shows how much two
+    models differ in what they find: no map is at fault for that. Both None where that is no question.
     """
 
     basis: Basis
@@ -50,6 +51,7 @@ class Retention:
     pool: int
     chance: float
     identity: float | None = None
+    old: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -62,7 +64,7 @@ class Retention:
             "basis": self.basis,
             "queries": self.queries,
             "pool": self.pool,
-            "controls": {"chance": self.chance, "identity": self.identity},
+            "controls": {"chance": self.chance, "identity": self.identity, "old_search": self.old},
             **self.extra,
         }
 
@@ -96,8 +98,9 @@ def retention(
     pool: int,
     identity: Int[Tensor, "q k"] | None = None,
     seed: int = 0,
+    old: Int[Tensor, "q k"] | None = None,
 ) -> Retention:
-    """Score what was found against what the reference search finds; both best first."""
+    """Score what was found against what the reference search finds, all best first; `identity` and `old` are controls."""
     hits = _hits(reference, found)
     k = reference.shape[1]
     discount = 1 / torch.log2(torch.arange(k, dtype=torch.float64) + 2)
@@ -114,7 +117,8 @@ def retention(
         n,
         pool,
         k / pool,
-        None if identity is None else float(_hits(reference, identity).double().mean()),
+        _share(reference, identity),
+        _share(reference, old),
     )
 
 
@@ -133,6 +137,10 @@ def judge(it: Retention | None, least: float, trusted: bool) -> Gate:
 
 def _hits(reference: Int[Tensor, "q k"], found: Int[Tensor, "q k"]) -> Bool[Tensor, "q k"]:
     return (found[:, :, None] == reference[:, None, :]).any(-1)
+
+
+def _share(reference: Int[Tensor, "q k"], control: Int[Tensor, "q k"] | None) -> float | None:
+    return None if control is None else float(_hits(reference, control).double().mean())
 
 
 def fitted_width(rows: Float[np.ndarray, "n d"], dim: int) -> Float32[np.ndarray, "n e"]:

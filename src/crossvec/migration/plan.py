@@ -59,7 +59,9 @@ class Probe:
                 asked = truth.vectors if self.new_queries is None else self.new_queries
                 pools = truth.vectors, rows[truth.at], fitted_width(self.sample.vectors[truth.at], truth.vectors.shape[1])
                 best, found, copied = (neighbours(asked, pool, new, own) for pool in pools)
-                scores["re-embedding"] = retention("re-embedding", best, found, len(truth), copied, self.seed)
+                before = self.sample.vectors[truth.at]
+                by_old = neighbours(before, before, old, own) if own else None  # queries of the new model mean nothing to it
+                scores["re-embedding"] = retention("re-embedding", best, found, len(truth), copied, self.seed, by_old)
         return scores
 
 

@@ -126,7 +126,11 @@ def _verdict(it: Plan) -> list[RenderableType]:
 def _score(it: Retention) -> RenderableType:
     low, high = it.recall_interval
     asked = {"re-embedding": "against true re-embedding", "old neighbours": "of the old neighbours"}[it.basis]
-    controls = f"chance {it.chance:.3f}" + ("" if it.identity is None else f", old numbers {it.identity:.3f}")
+    controls = f"chance {it.chance:.3f}"
+    if it.identity is not None:
+        controls += f", old numbers {it.identity:.3f}"
+    if it.old is not None:
+        controls += f", the old model's own search {it.old:.3f}"
     return _line(
         (f"retention {asked}: ", "bold"),
         f"recall@10 {it.recall:.3f} ({low:.3f} to {high:.3f}), nDCG@10 {it.ndcg:.3f};"
@@ -137,17 +141,34 @@ def _score(it: Retention) -> RenderableType:
 def _worth(it: Plan) -> list[RenderableType]:
     if it.worth:
         told = ", ".join(f"{count:,} pairs {score.recall:.3f}" for count, score in it.worth)
+        if len(it.worth) > 1:
+            (some, before), (most, after) = it.worth[-2:]
+            told += f"; from {some:,} to {most:,}: {after.recall - before.recall:+.3f}"
         return [_line(("what pairs are worth here: ", "bold"), f"recall@10 on rows held out: {told}")]
     if "re-embedding" in it.scores:
         return []
     advice = "texts of some rows would tell how good it is, and teach more than rows alone: --encoder NAME --texts FILE"
     lines: list[RenderableType] = [_line(("what would help: ", "bold"), advice)]
     if known := learning.measured():
-        best = {one["pairs"]: one["recall_at_10"] for one in sorted(known["results"], key=lambda one: one["recall_at_10"])}
-        each = ", ".join(f"{f'{pairs:,}' if pairs else 'no'} pairs {recall:.3f}" for pairs, recall in sorted(best.items()))
+        each = ", ".join(f"{_pairs_of(one)} {one['recall_at_10']:.3f}" for one in known["results"])
         place = f"{known['source']} -> {known['target']}"
         lines.append(_line(f"  measured on {place}, against true re-embedding: recall@10 {each}"))
+        lines.append(_line(f"  there, {_helped(known['results'], it.pairs)}"))
     return lines
+
+
+def _pairs_of(result: dict[str, Any]) -> str:
+    return f"{result['pairs']:,} pairs" if result["pairs"] else "no pairs"
+
+
+def _helped(results: list[dict[str, Any]], pairs: int) -> str:
+    """Say which of the measured numbers of pairs did better than as many as there are here, beyond both intervals."""
+    now = max((one for one in results if one["pairs"] <= pairs), key=lambda one: one["pairs"])
+    better = [one for one in results if one["pairs"] > now["pairs"] and one["low"] > now["high"]]
+    if not better:
+        return f"more did not help: with {_pairs_of(now)} it found as much as with any more"
+    gains = ", ".join(f"{_pairs_of(one)} by {one['recall_at_10'] - now['recall_at_10']:.3f}" for one in better)
+    return f"better than {_pairs_of(now)}: {gains}"
 
 
 def _gate(gate: Gate, it: Retention | None, least: float, plan: Plan) -> RenderableType:

@@ -38,6 +38,9 @@ def reserved(key: str) -> bool:
     return key in RESERVED or key.startswith(f"{NORM}_")
 
 
+SCALARS = frozenset({int, float, bool, type(None)})
+
+
 class Sparse(list[Any]):
     """A payload column that some rows lack: these read as None, and `there` tells them from rows that hold None."""
 
@@ -134,8 +137,14 @@ def weight(value: Any) -> int:
     """Return about how many bytes a payload value takes."""
     if isinstance(value, str):
         return len(value)
+    if isinstance(value, dict):  # every row comes by here twice: flat documents are summed without a call for each value
+        size = 0
+        for key, inner in value.items():
+            kind = type(inner)
+            size += len(key) + (len(inner) if kind is str else 8 if kind in SCALARS else weight(inner))
+        return size
     if isinstance(value, Mapping):
-        return sum(len(key) + weight(inner) for key, inner in value.items())
+        return weight(dict(value))
     if isinstance(value, (list, tuple)):
         return sum(map(weight, value))
     return 8
