@@ -99,8 +99,8 @@ def moved(source: str, dest: str) -> None:
     from crossvec import stores
     from crossvec.aligners.maps import Linear
     from crossvec.migration.journal import Journal, fingerprint
-    from crossvec.migration.reading import opened, tolerant
     from crossvec.migration.transfer import transfer
+    from crossvec.stores.sampling import opened, tolerant
     from crossvec.translator import Frame, Translator
 
     torch.manual_seed(SEED)

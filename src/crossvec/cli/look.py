@@ -46,18 +46,30 @@ EXTRAS = {
 
 @click.command(short_help="What one space is like.")
 @click.argument("store")
+@click.option(
+    "--sample", type=click.IntRange(2), default=100_000, show_default=True, help="Read the vectors of this many rows."
+)
+@options.seed
 @options.verb
-def inspect(store: str, format: str, config: str | None) -> int:
-    """Tell what the vectors in STORE are like: size, norms, anisotropy, spectrum, duplicates, likely quantisation."""
+def inspect(store: str, sample: int, seed: int, format: str, config: str | None) -> int:
+    """Tell what STORE holds, and what its vectors are like: norms, anisotropy, spectrum, duplicates, likely quantisation.
+
+    What a database tells of itself needs no vectors: rows, dimension, metric, ids, payload, named vectors. The rest is measured
+    on rows from all over it, at most --sample of them.
+    """
     from crossvec import diagnostics, report, stores
+    from crossvec.stores import sampling
 
     place = stores.open(store)
-    told = place.describe()
-    with progress.shown() as step:
-        step("looking", 0.0)
-        profile = diagnostics.inspect(options.opened(store))
-    record = {"store": told.url, "format": told.format, "dtype": told.dtype, **profile.to_json()}
-    options.out(format, record, lambda: report.profile(told, profile))
+    with progress.shown() as step, sampling.opened(place):
+        told = place.describe()
+        step("reading a sample", 0.0)
+        space = sampling.drawn(place, told.rows, sample, seed)
+        step("looking", 0.5)
+        profile = diagnostics.inspect(space, rows=told.rows - len(space.dropped), seed=seed) if len(space) > 1 else None
+    if space.dropped:
+        options.advise(f"note: left out of {store}, {options.dropped_rows(len(space.dropped), space.dropped)}")
+    options.out(format, report.profile_record(told, profile), lambda: report.profile(told, profile))
     return 0
 
 

@@ -62,23 +62,24 @@ class Profile:
         return {**asdict(self), "notes": list(self.notes)}
 
 
-def inspect(space: Space, *, sample: int = SAMPLE, seed: int = 0) -> Profile:
+def inspect(space: Space, *, rows: int | None = None, sample: int = SAMPLE, seed: int = 0) -> Profile:
     """Describe a space (n, d): lengths, spread, spectrum, duplicates, dead dimensions and traces of quantisation.
 
+    `rows` says of how many the space is a sample, where it is one; `sample` rows are drawn from it for spectrum and neighbours.
     Raises SpaceError for fewer than two rows, and for rows that are not finite.
     """
     check(space, sample, 2)
     scanned = space if len(space) <= SCAN else space.sample(SCAN_SAMPLE, seed)
     lengths, hashes, low, high = _scan(scanned)
     drawn = space.sample(sample, seed)
-    rows = distinct(rows_of(drawn))
-    cloud = Cloud(rows, seed)
-    variance = rows.double().var(0, correction=0)
+    different = distinct(rows_of(drawn))
+    cloud = Cloud(different, seed)
+    variance = different.double().var(0, correction=0)
     total = float(variance.sum())
     norms = {"mean": lengths.mean(), "sd": lengths.std(), "low": lengths.min(), "high": lengths.max()}
     profile = Profile(
         name=space.name,
-        rows=len(space),
+        rows=len(space) if rows is None else rows,
         dim=space.dim,
         scanned=len(scanned),
         norms={name: float(value) for name, value in norms.items()},

@@ -25,12 +25,13 @@ from crossvec.migration import learning, origin
 from crossvec.migration.gate import Gate, Retention, judge
 from crossvec.migration.journal import Journal, fingerprint
 from crossvec.migration.plan import Plan, Probe, dest_metric, estimate
-from crossvec.migration.reading import Sample, opened, sample, tolerant
+from crossvec.migration.reading import Sample, sample
 from crossvec.migration.transfer import refuse_gone, refuse_taken, transfer
 from crossvec.migration.verification import Verification, verify
 from crossvec.space import BATCH_ROWS, Space
 from crossvec.stores import Store
 from crossvec.stores.collection import Collection
+from crossvec.stores.sampling import opened, tolerant
 from crossvec.texts import Texts
 from crossvec.translator import Translator
 

@@ -11,9 +11,8 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -23,9 +22,7 @@ from crossvec.space import BATCH_ROWS, Space, python_values
 from crossvec.stores import Store
 from crossvec.stores.collection import Collection
 from crossvec.stores.documents import documents, plain, weight
-
-BLOCKS = 64
-"""Places in a large store from which a sample is read: rows that lie together are often alike."""
+from crossvec.stores.sampling import opened, part, spread
 
 WHOLE = 4
 """A store of up to this many times the sample is read whole, and the sample drawn from all of its rows."""
@@ -66,34 +63,6 @@ class Sample:
         )
 
 
-@contextmanager
-def opened(*stores: Store) -> Iterator[None]:
-    """Keep databases open while the block runs: opening one may mean reading all of it."""
-    with ExitStack() as held:
-        for store in stores:
-            if isinstance(store, Collection):
-                held.enter_context(store.session())
-        yield
-
-
-def tolerant(store: Store) -> Store:
-    """Return the store such that bad rows are left out and listed, unless its address says what to do with them."""
-    address = getattr(store, "address", None)
-    if address is None or "bad_rows" in address.options:
-        return store
-    changed = replace(address, options={**address.options, "bad_rows": "drop"})
-    return cast(Store, replace(cast(Any, store), address=changed))
-
-
-def part(store: Store, start: int, stop: int) -> Store:
-    """Return rows start to stop of what the store shows, as a store."""
-    address = getattr(store, "address", None)
-    if address is None:
-        raise StoreError("a store without an address cannot be read in parts", "copy it to a file first")
-    first = address.rows[0] if address.rows else 0
-    return cast(Store, replace(cast(Any, store), address=replace(address, rows=(first + start, first + stop))))
-
-
 def pages(store: Store, cursor: str | None = None, batch: int = BATCH_ROWS) -> Iterator[tuple[Space, str]]:
     """Yield each batch with the cursor that resumes after it; nothing when no rows follow.
 
@@ -111,7 +80,7 @@ def pages(store: Store, cursor: str | None = None, batch: int = BATCH_ROWS) -> I
 
 
 def sample(store: Store, want: int, seed: int = 0, field: str | None = None) -> Sample:
-    """Draw up to `want` rows: from all of a small store, from BLOCKS places of a large one.
+    """Draw up to `want` rows: from all of a small store, from many places of a large one.
 
     `field` names the payload field that holds the rows' texts. Raises SpaceError when the store holds no usable row.
     """
@@ -158,19 +127,7 @@ def sample(store: Store, want: int, seed: int = 0, field: str | None = None) -> 
 
 def _read(store: Store, rows: int, want: int, whole: bool) -> Iterator[Space]:
     with opened(store):
-        yield from store.read() if whole else _blocks(store, rows, want)
-
-
-def _blocks(store: Store, rows: int, want: int) -> Iterator[Space]:
-    size = max(want // BLOCKS, 1)
-    cursor: str | None = None
-    for start in np.linspace(0, rows - size, BLOCKS).astype(int):
-        block = part(store, int(start), int(start) + size)
-        if not isinstance(block, Collection):
-            yield from block.read()
-            continue
-        for space, cursor in block.pages(cursor):  # noqa: B007, B020  # the next block goes on from this one's cursor
-            yield space
+        yield from store.read() if whole else spread(store, rows, want)
 
 
 def digest(document: Mapping[str, Any]) -> str:

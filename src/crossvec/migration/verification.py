@@ -15,11 +15,12 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from crossvec.migration.journal import Journal, id_hash
-from crossvec.migration.reading import Sample, digest, pages, tolerant
+from crossvec.migration.reading import Sample, digest, pages
 from crossvec.space import python_values
 from crossvec.stores import Store
 from crossvec.stores.collection import Collection
 from crossvec.stores.documents import documents
+from crossvec.stores.sampling import tolerant
 from crossvec.translator import Translator
 
 __all__ = ["Verification", "verify"]

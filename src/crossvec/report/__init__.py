@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from crossvec.diagnostics import Profile
 from crossvec.report.text import bars, fitted, following, likeness, plugins, profile, scores, translated, verdict, written
 from crossvec.saved import plain
+from crossvec.stores import Description
 
 __all__ = [
     "as_json",
@@ -23,6 +26,7 @@ __all__ = [
     "likeness",
     "plugins",
     "profile",
+    "profile_record",
     "scores",
     "translated",
     "verdict",
@@ -33,6 +37,12 @@ __all__ = [
 def as_json(record: Mapping[str, Any]) -> str:
     """Return one JSON object; NaN and infinity, which JSON has not, become null."""
     return json.dumps(plain(record), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def profile_record(place: Description, it: Profile | None) -> dict[str, Any]:
+    """Return what `crossvec inspect --format json` prints: what the place tells, then what was measured where anything was."""
+    told = asdict(place)
+    return {"store": told.pop("url"), **told, **({**it.to_json(), "rows": place.rows} if it else {})}
 
 
 def fitted_record(translator: Any, folder: Any = None) -> dict[str, Any]:

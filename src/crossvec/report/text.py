@@ -106,13 +106,35 @@ def scores(it: Scores) -> RenderableType:
     return Group(_line((f"{it.pool:,} pairs", "bold")), table, _line((meaning, "dim")), *map(_note, it.warnings))
 
 
-def profile(place: Description, it: Profile) -> RenderableType:
-    """Tabulate what a store holds and what its vectors are like."""
+def profile(place: Description, it: Profile | None) -> RenderableType:
+    """Tabulate what a store says that it holds, and what its vectors are like where two or more could be measured."""
+    head = _pairs(f"{place.url}, {place.format} of {place.dtype}", _held(place))
+    if it is None:
+        return Group(head, _note("fewer than two rows with a usable vector: there is nothing to measure"))
     told = it.to_json()
-    notes = told.pop("notes", ())
+    notes, _, _, _ = (told.pop(name) for name in ("notes", "name", "rows", "dim"))
     nested = {name: told.pop(name) for name in list(told) if isinstance(told[name], Mapping)}
     tables = (_pairs(name, values) for name, values in nested.items())
-    return Group(_pairs(f"{place.url}, {place.format} of {place.dtype}", told), *tables, *map(_note, notes))
+    return Group(head, _pairs(f"measured on {told.pop('scanned'):,} rows", told), *tables, *map(_note, notes))
+
+
+def _held(place: Description) -> dict[str, Any]:
+    """Return what a place tells without reading vectors; of a file nothing that only databases have."""
+    held = {
+        "rows": place.rows if place.exact else f"about {place.rows:,}",
+        "dimensions": place.dim,
+        "ids": (place.id_type or "yes") if place.ids else "none",
+        "payload": place.payload,
+    }
+    if place.size is not None:
+        held["bytes"] = place.size
+    if place.metric is not None:
+        held["compared by"] = place.metric
+    if place.normalised is not None:
+        held["scales rows to unit length"] = place.normalised
+    if place.named:
+        held["vectors of a row"] = place.named
+    return held
 
 
 def likeness(it: Likeness) -> RenderableType:

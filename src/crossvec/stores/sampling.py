@@ -1,0 +1,83 @@
+"""sampling — a part of what any store shows: a slice, or rows from all over it without the vectors between them.
+
+In    Store
+Out   a Store of some of its rows; batches, or one Space, of rows from everywhere in it
+Uses  stores, space
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import chain
+from typing import Any, cast
+
+import numpy as np
+
+from crossvec.errors import StoreError
+from crossvec.space import Space
+from crossvec.stores import Store
+from crossvec.stores.collection import Collection
+from crossvec.stores.documents import joined
+
+__all__ = ["drawn", "opened", "part", "spread", "tolerant"]
+
+BLOCKS = 64
+"""Places in a large store from which rows are taken: rows that lie together are often alike."""
+
+
+@contextmanager
+def opened(*stores: Store) -> Iterator[None]:
+    """Keep databases open while the block runs: opening one may mean reading all of it."""
+    with ExitStack() as held:
+        for store in stores:
+            if isinstance(store, Collection):
+                held.enter_context(store.session())
+        yield
+
+
+def tolerant(store: Store) -> Store:
+    """Return the store such that bad rows are left out and listed, unless its address says what to do with them."""
+    address = getattr(store, "address", None)
+    if address is None or "bad_rows" in address.options:
+        return store
+    changed = replace(address, options={**address.options, "bad_rows": "drop"})
+    return cast(Store, replace(cast(Any, store), address=changed))
+
+
+def part(store: Store, start: int, stop: int) -> Store:
+    """Return rows start to stop of what the store shows, as a store."""
+    address = getattr(store, "address", None)
+    if address is None:
+        raise StoreError("a store without an address cannot be read in parts", "copy it to a file first")
+    first = address.rows[0] if address.rows else 0
+    return cast(Store, replace(cast(Any, store), address=replace(address, rows=(first + start, first + stop))))
+
+
+def spread(store: Store, rows: int, want: int) -> Iterator[Space]:
+    """Yield about `want` of the store's `rows` rows, in order, from BLOCKS places; all of them when it has no more."""
+    if rows <= want:
+        yield from store.read()
+        return
+    size = max(want // BLOCKS, 1)
+    cursor: str | None = None
+    for start in np.linspace(0, rows - size, min(BLOCKS, want)).astype(int):
+        block = part(store, int(start), int(start) + size)
+        if not isinstance(block, Collection):
+            yield from block.read()
+            continue
+        for space, cursor in block.pages(cursor):  # noqa: B007, B020  # the next block goes on from this one's cursor
+            yield space
+
+
+def drawn(store: Store, rows: int, want: int, seed: int = 0) -> Space:
+    """Return at most `want` of the store's `rows` rows with their ids and without payload; bad rows met are in `dropped`.
+
+    Of a database no other vectors are read, and bad rows are left out. A file is loaded, memory-mapped where its format allows.
+    """
+    if not isinstance(store, Collection):
+        space = store.load()
+        return replace(space.sample(want, seed), dropped=space.dropped)
+    spaces = [replace(space, payload=None) for space in spread(tolerant(store), rows, want)]
+    return replace(joined(spaces), dropped=tuple(chain.from_iterable(space.dropped for space in spaces)))
