@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from crossvec.errors import StoreError
 from crossvec.space import BATCH_ROWS, Space
-from crossvec.stores.address import Address, nearest
+from crossvec.stores.address import Address, did_you_mean
 from crossvec.stores.places import hint_for, scheme_of
 
 __all__ = ["DATABASES", "STORES", "Address", "Description", "Store", "names", "open"]
@@ -155,12 +155,12 @@ def _door(name: str, address: Address) -> Any:
         if entry.name == name:
             return entry.load()
     if address.scheme != "file":
-        raise StoreError(f"crossvec knows no store {name}://", nearest(name, names()))
+        raise StoreError(f"crossvec knows no store {name}://", did_you_mean(name, names()))
     if told := hint_for(Path(address.place)):
         raise StoreError(f"{address.place} is {told[0]}", told[1])
     if not name:
         what = "is a folder" if Path(address.place).is_dir() else "has no suffix that tells its format"
         suffixes = ", ".join(known for known in names() if known.startswith("."))
         raise StoreError(f"{address.place} {what}", f"name a file that ends in one of {suffixes}")
-    hint = "unpack it first" if name in (".gz", ".zip", ".zst", ".bz2", ".xz") else nearest(name, names())
+    hint = "unpack it first" if name in (".gz", ".zip", ".zst", ".bz2", ".xz") else did_you_mean(name, names())
     raise StoreError(f"crossvec cannot read or write {name} files, such as {address.place}", hint)

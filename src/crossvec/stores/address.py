@@ -112,11 +112,11 @@ class Address:
         """Raise StoreError, with the nearest right name, when an option is not one of `known`."""
         for name in self.options:
             if name not in (known := sorted(known)):
-                raise StoreError(f"{self.place} takes no option {name!r}", nearest(name, ["rows", *known]))
+                raise StoreError(f"{self.place} takes no option {name!r}", did_you_mean(name, ["rows", *known]))
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a hint that names the word most like this one, and all others there are."""
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint that asks for the word most like this one, where one is, and names all there are."""
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known)}"

@@ -23,7 +23,7 @@ from jaxtyping import Float32
 from crossvec.errors import SpaceError, StoreError
 from crossvec.space import BATCH_ROWS, Space, python_values
 from crossvec.stores import Description
-from crossvec.stores.address import nearest, with_option
+from crossvec.stores.address import did_you_mean, with_option
 from crossvec.stores.connection import Connected
 from crossvec.stores.documents import ID, columns, documents, joined, norm_key, plain, reserved, unpack, weight
 from crossvec.stores.rows import UNIT, Key, Layout, Page, filled, lengthened
@@ -345,7 +345,7 @@ class Collection(Connected):
         layout = self._look(client)
         if layout is None:
             names = self._names(client)
-            hint = nearest(self.name, names) if names else "the database holds no collections"
+            hint = did_you_mean(self.name, names) if names else "the database holds no collections"
             raise StoreError(f"there is no collection {self.address.url}", hint)
         return layout
 
@@ -358,7 +358,7 @@ def chosen(named: Sequence[str], store: Collection) -> str:
     """Return which of a collection's named vectors to use: the one asked for, or the only one; StoreError otherwise."""
     if store.column:
         if store.column not in named:
-            raise StoreError(f"{store.address.url} has no vector {store.column!r}", nearest(store.column, named))
+            raise StoreError(f"{store.address.url} has no vector {store.column!r}", did_you_mean(store.column, named))
         return store.column
     if len(named) == 1:
         return named[0]

@@ -27,7 +27,7 @@ from jaxtyping import Float32
 
 from crossvec.errors import StoreError
 from crossvec.stores import Description
-from crossvec.stores.address import nearest, with_option
+from crossvec.stores.address import did_you_mean, with_option
 from crossvec.stores.collection import Collection, chosen
 from crossvec.stores.rows import Key, Layout, Page
 
@@ -161,7 +161,7 @@ class DuckdbTable(Collection):
         unique = [names[0] for names in told.column("names").to_pylist() if len(names) == 1 and kinds[names[0]] in KEYS]
         asked = self.address.options.get("id")
         if asked and asked not in kinds:
-            raise StoreError(f"{self.address.url} has no column {asked!r}", nearest(asked, kinds))
+            raise StoreError(f"{self.address.url} has no column {asked!r}", did_you_mean(asked, kinds))
         key = asked or next((name for name in [*unique, *ID_NAMES] if name in kinds), "")
         if not key:
             return "rowid", False
@@ -341,7 +341,7 @@ def matrix(column: Any, dim: int) -> Any:
 def _files(path: Path) -> str:
     if not path.parent.is_dir():
         return f"there is no folder {path.parent} either"
-    return nearest(path.name, sorted(it.name for it in path.parent.iterdir() if it.is_file()))
+    return did_you_mean(path.name, sorted(it.name for it in path.parent.iterdir() if it.is_file()))
 
 
 def _quoted(name: str) -> str:

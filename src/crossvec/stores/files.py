@@ -21,7 +21,7 @@ from jaxtyping import Float
 from crossvec.errors import SpaceError, StoreError
 from crossvec.space import BATCH_ROWS, Space
 from crossvec.stores import Description
-from crossvec.stores.address import Address, nearest
+from crossvec.stores.address import Address, did_you_mean
 from crossvec.stores.atomic import atomically
 
 VECTOR_NAMES = ("vectors", "vector", "embeddings", "embedding")
@@ -232,7 +232,7 @@ def choose(what: str, names: Sequence[str], store: FileStore, option: str, prefe
     asked = store.address.options.get(option)
     if asked is not None:
         if asked not in names:
-            raise StoreError(f"{store.path} has no {what} {asked!r}", nearest(asked, names))
+            raise StoreError(f"{store.path} has no {what} {asked!r}", did_you_mean(asked, names))
         return asked
     found = list(names) if len(names) == 1 else [name for name in preferred if name in names][:1]
     if found:
@@ -250,7 +250,7 @@ def choose_ids(what: str, names: Mapping[str, Any] | Sequence[str], store: FileS
     asked = store.address.options.get("id")
     if asked:
         if asked not in names:
-            raise StoreError(f"{store.path} has no {what} {asked!r}", nearest(asked, names))
+            raise StoreError(f"{store.path} has no {what} {asked!r}", did_you_mean(asked, names))
         return asked
     return None if asked == "" else next((name for name in ID_NAMES if name in names), None)
 
@@ -262,5 +262,5 @@ def _neighbours(path: Path) -> str:
     files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
     if not files:
         return f"{folder} holds no files"
-    near = nearest(path.name, files).partition("? known: ")
+    near = did_you_mean(path.name, files).partition("? known: ")
     return f"{near[0]}?" if near[1] else f"{folder} holds {', '.join(files[:8])}{' …' if len(files) > 8 else ''}"

@@ -21,7 +21,7 @@ from jaxtyping import Float32
 
 from crossvec.errors import StoreError
 from crossvec.stores import Description
-from crossvec.stores.address import nearest
+from crossvec.stores.address import did_you_mean
 from crossvec.stores.collection import Collection, chosen
 from crossvec.stores.documents import REST, names, pack
 from crossvec.stores.rows import Key, Layout, Page
@@ -70,7 +70,7 @@ class LanceTable(Collection):
         vector = chosen(named, self)
         key = self.address.options.get("id") or next((name for name in ID_NAMES if name in schema.names), None)
         if key is not None and key not in schema.names:
-            raise StoreError(f"{self.address.url} has no column {key!r}", nearest(key, schema.names))
+            raise StoreError(f"{self.address.url} has no column {key!r}", did_you_mean(key, schema.names))
         kind = schema.field(vector).type
         sample = table.search().select([REST]).limit(SAMPLED).to_arrow() if REST in schema.names else None
         packed = names(row for row in sample.to_pylist() if row[REST]) if sample else ()

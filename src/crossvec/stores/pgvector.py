@@ -22,7 +22,7 @@ from jaxtyping import Float32
 
 from crossvec.errors import StoreError
 from crossvec.stores import Description
-from crossvec.stores.address import nearest, with_option
+from crossvec.stores.address import did_you_mean, with_option
 from crossvec.stores.collection import Collection, chosen
 from crossvec.stores.pgrows import INTEGERS, READABLE, TEXTS, VECTORS, copied, matrix
 from crossvec.stores.rows import Key, Layout, Page
@@ -226,7 +226,7 @@ class PgvectorTable(Collection):
             hint = f"name a unique column: {with_option(self.address.url, 'id=COLUMN')}"
             raise StoreError(f"{self.address.url} has no primary key of one column, by which its rows have an order", hint)
         if key not in names:
-            raise StoreError(f"{self.address.url} has no column {key!r}", nearest(key, names))
+            raise StoreError(f"{self.address.url} has no column {key!r}", did_you_mean(key, names))
         kind = next(kind for name, kind, *_ in columns if name == key)
         if kind not in INTEGERS | TEXTS:
             hint = "name a unique column of numbers, text or UUIDs: ?id=COLUMN"

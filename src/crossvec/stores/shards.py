@@ -26,7 +26,7 @@ from jaxtyping import Float32
 
 from crossvec.errors import StoreError
 from crossvec.stores import Description
-from crossvec.stores.address import nearest
+from crossvec.stores.address import did_you_mean
 from crossvec.stores.atomic import atomically
 from crossvec.stores.collection import Collection, chosen
 from crossvec.stores.documents import NORM, REST, names, pack
@@ -152,7 +152,7 @@ class ShardFolder(Collection):
     def _id_column(self, listing: Listing, schema: pa.Schema) -> str | None:
         asked = self.address.options.get("id")
         if asked and asked not in schema.names:
-            raise StoreError(f"{self.address.url} has no column {asked!r}", nearest(asked, schema.names))
+            raise StoreError(f"{self.address.url} has no column {asked!r}", did_you_mean(asked, schema.names))
         usual = [listing.id_column, *ID_NAMES]
         key = asked or next((name for name in usual if name in schema.names and _is_id(schema.field(name).type)), None)
         if key is not None and not _is_id(schema.field(key).type):

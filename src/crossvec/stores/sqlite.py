@@ -26,7 +26,7 @@ from jaxtyping import Float32
 
 from crossvec.errors import StoreError
 from crossvec.stores import Description
-from crossvec.stores.address import nearest, with_option
+from crossvec.stores.address import did_you_mean, with_option
 from crossvec.stores.collection import Collection, chosen
 from crossvec.stores.documents import REST, names
 from crossvec.stores.rows import Key, Layout, Page
@@ -217,7 +217,7 @@ class SqliteTable(Collection):
         """Return the column of ids, and whether rows can be written by it."""
         asked = self.address.options.get("id")
         if asked and asked not in [*columns, "rowid"]:
-            raise StoreError(f"{self.address.url} has no column {asked!r}", nearest(asked, columns))
+            raise StoreError(f"{self.address.url} has no column {asked!r}", did_you_mean(asked, columns))
         key = asked or (primary[0] if len(primary) == 1 else "rowid")
         unique = [row[1] for row in client.sql(f"PRAGMA index_list({self.table})") if row[2] and not row[4]]
         fields = [[row[2] for row in client.sql(f"PRAGMA index_info({_quoted(name)})")] for name in unique]
@@ -382,7 +382,7 @@ def _plain(value: Any) -> Any:
 def _files(path: Path) -> str:
     if not path.parent.is_dir():
         return f"there is no folder {path.parent} either"
-    return nearest(path.name, sorted(it.name for it in path.parent.iterdir() if it.is_file()))
+    return did_you_mean(path.name, sorted(it.name for it in path.parent.iterdir() if it.is_file()))
 
 
 def _quoted(name: str) -> str:

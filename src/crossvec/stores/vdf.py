@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from crossvec.errors import StoreError
 from crossvec.space import BATCH_ROWS
-from crossvec.stores.address import nearest, with_option
+from crossvec.stores.address import did_you_mean, with_option
 from crossvec.stores.atomic import atomically
 from crossvec.stores.rows import Layout
 from crossvec.stores.shards import Folder, Listing, ShardFolder
@@ -59,7 +59,9 @@ class VdfFolder(ShardFolder):
         index = self.address.options.get("index") or (next(iter(found)) if len(found) == 1 else "")
         if index not in found:
             hint = (
-                nearest(index, found) if index else f"choose one: {with_option(self.address.url, f'index={next(iter(found))}')}"
+                did_you_mean(index, found)
+                if index
+                else f"choose one: {with_option(self.address.url, f'index={next(iter(found))}')}"
             )
             told = f"has no index {index!r}" if index else f"holds several indexes: {', '.join(found)}"
             raise StoreError(f"{self.path} {told}", hint)
