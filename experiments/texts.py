@@ -6,7 +6,7 @@ Uses  datasets, crossvec.encoders
 
 Everything that a plan needs is opened before the first fit, so that a machine without the hub says so at once. A text is in one
 part only: source, target or held; repeated texts are taken once. Texts are cut as the published code cuts them: 5 characters
-for each of 64 tokens, then 64 tokens. Rows are kept by crossvec's cache of encoders.
+for each of 64 tokens, then 64 tokens (`?tokens=64` in paper.toml). Rows are kept by crossvec's cache of encoders.
 """
 
 from __future__ import annotations
@@ -128,10 +128,10 @@ class Texts:
         if not pool.images:
             return self._encoded(source, texts), self._encoded(target, texts)
         encoder = self._opened[target]
-        if not isinstance(encoder.encoder, encoders.ImageEncoder):  # type: ignore[attr-defined]
+        if not isinstance(encoder, encoders.ImageEncoder):
             raise UsageError(f"{target} reads no images", "score images against an encoder such as CLIP")
         images = self._parts[f"images {pool.name}"]
-        return self._encoded(source, texts), encoder.encoder.images(images, progress=self.progress)  # type: ignore[attr-defined]
+        return self._encoded(source, texts), encoder.images(images, progress=self.progress)
 
     def origin(self, name: str) -> str:
         encoder = self._opened[name]
@@ -154,7 +154,7 @@ class Texts:
                 if kind == "dataset":
                     self._tables[name] = table(self.known["datasets"][name], place, self.download)
                 else:
-                    self._opened[name] = Limited(encoders.open(place, download=self.download, device=self.device))
+                    self._opened[name] = encoders.open(place, download=self.download, device=self.device)
             except UsageError as problem:
                 if isinstance(problem, MissingExtraError) or (place and _here(place)):
                     raise  # it is here, and something else is wrong
@@ -165,7 +165,11 @@ class Texts:
         for name in plan.datasets:
             yield "dataset", name, self.dataset_places.get(name, self.known["datasets"][name].get("hub", ""))
         for name in plan.encoders:
-            yield "encoder", name, self.encoder_places.get(name, self.known["encoders"][name])
+            known = self.known["encoders"][name]
+            given = self.encoder_places.get(name, known)
+            # A copy of a model on this machine reads as many tokens as the model that it stands for.
+            copied = "?" not in given and (Path(given).is_dir() or given.startswith("sentence-transformers:"))
+            yield "encoder", name, given + ("?" + known.partition("?")[2]) * (copied and "?" in known)
 
     def _next_words(self, plan: Plan) -> str:
         folders = f"--dataset {plan.datasets[0]}=FOLDER --encoder {plan.encoders[0]}=FOLDER, one for each"
@@ -231,22 +235,6 @@ class Texts:
         return found
 
 
-class Limited:
-    """An encoder that reads the first 64 tokens of a text, as the paper's did; known to the cache as such."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
-        model: Any = getattr(encoder, "_model", None)  # crossvec's encoders have no setting for it yet
-        self.limited = bool(getattr(model, "max_seq_length", None)) and not isinstance(encoder, encoders.ImageEncoder)
-        if self.limited:
-            model.max_seq_length = min(TOKENS, model.max_seq_length)
-        self.name = f"{encoder.name} ({TOKENS} tokens)" if self.limited else encoder.name
-        self.version, self.dim = encoder.version, encoder.dim
-
-    def encode(self, texts: Sequence[str], *, query: bool = False, progress: Step = silent) -> Array:
-        return self.encoder.encode(texts, query=query, progress=progress)
-
-
 def cut(text: object, words: int) -> str:
     """Return what an encoder is shown of a text: its first `words` words where there is a bound, and CHARACTERS characters."""
     first = text[0] if isinstance(text, list) and text else text  # MS COCO has five captions an image
@@ -298,7 +286,8 @@ def offline(wanted: bool) -> Iterator[None]:
 
 def _here(place: str) -> bool:
     """Return whether a name is of something on this machine: a folder, or a family and a folder."""
-    return Path(place).exists() or Path(place.partition("?")[0].partition(":")[2] or "?").exists()
+    place = place.partition("?")[0]
+    return Path(place).exists() or Path(place.partition(":")[2] or "?").exists()
 
 
 def reachable(opened: Callable[..., Any] = urllib.request.urlopen) -> bool:

