@@ -132,6 +132,14 @@ def test_every_verb_speaks_json_and_text(crossvec: Run, files: Path, words: str)
         json.loads(out)
 
 
+@pytest.mark.parametrize("verb", ["", "inspect", "compare", "fit", "translate", "evaluate", "embed", "migrate"])
+def test_the_help_says_that_a_store_may_be_a_database(crossvec: Run, verb: str) -> None:
+    code, out, _ = crossvec(*verb.split(), "--help")
+    told = " ".join(out.split())
+    assert code == 0
+    assert all(word in told for word in ("vectors.npy", "qdrant://host:6333/books", "docs/stores.md", "?rows=0:36000"))
+
+
 def test_a_row_slice_is_taken_wherever_a_store_is_named(crossvec: Run, files: Path) -> None:
     assert json.loads(crossvec("translate", "t", "a.npy?rows=100:250", "o.npy", "--format", "json")[1])["rows"] == 150
     told = json.loads(crossvec("evaluate", "t", "ea.npy?rows=0:200", "eb.npy?rows=0:200", "--format", "json")[1])

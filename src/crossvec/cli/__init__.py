@@ -30,8 +30,10 @@ __all__ = ["cli", "main"]
 def cli(context: click.Context) -> int:
     """Translate embeddings between models without paired data.
 
-    A store is a file of vectors: .npy, .npz, .parquet, .arrow, .safetensors, .jsonl, .fvecs or .h5. Wherever one is named, a
-    slice of its rows may follow: vectors.npy?rows=0:36000.
+    A store is a file of vectors (.npy, .npz, .parquet, .arrow, .safetensors, .jsonl, .fvecs, .h5), or a database by its
+    address: qdrant://host:6333/books, pgvector://me@host/db/table, chroma:///folder/books, … `crossvec plugins` lists all of
+    them, docs/stores.md says how each is addressed. A slice of the rows may follow wherever one is named:
+    vectors.npy?rows=0:36000.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ALIGNED, INCONCLUSIVE = 0, 3
 
 
-@click.command(short_help="Learn a translator from two spaces, without pairs.")
+@click.command(short_help="Learn a translator from two spaces, without pairs.", epilog=options.STORES)
 @click.argument("source")
 @click.argument("target")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Where to save the translator.")
@@ -78,7 +78,7 @@ def fit(
     return ALIGNED if translator.verdict and translator.verdict.status == "aligned" else INCONCLUSIVE
 
 
-@click.command(short_help="Carry a store across.")
+@click.command(short_help="Carry a store across.", epilog=options.STORES)
 @click.argument("folder")
 @click.argument("source")
 @click.argument("dest")
@@ -109,7 +109,7 @@ def translate(
     return 0
 
 
-@click.command(short_help="Score a translator on known pairs.")
+@click.command(short_help="Score a translator on known pairs.", epilog=options.STORES)
 @click.argument("folder")
 @click.argument("source")
 @click.argument("target")

@@ -44,7 +44,7 @@ EXTRAS = {
 """The optional extra that a built-in needs, and the package by which we see that it is installed."""
 
 
-@click.command(short_help="What one space is like.")
+@click.command(short_help="What one space is like.", epilog=options.STORES)
 @click.argument("store")
 @click.option(
     "--sample", type=click.IntRange(2), default=100_000, show_default=True, help="Read the vectors of this many rows."
@@ -73,7 +73,7 @@ def inspect(store: str, sample: int, seed: int, format: str, config: str | None)
     return 0
 
 
-@click.command(short_help="How alike two spaces are.")
+@click.command(short_help="How alike two spaces are.", epilog=options.STORES)
 @click.argument("a")
 @click.argument("b")
 @options.paired

@@ -29,7 +29,7 @@ NEXT = {
 }
 
 
-@click.command(short_help="Carry a store to another model, checked and judged.")
+@click.command(short_help="Carry a store to another model, checked and judged.", epilog=options.STORES)
 @click.argument("source")
 @click.argument("dest")
 @click.option("--run", "--yes", "run", is_flag=True, help="Do it. Without, only tell what would be done.")

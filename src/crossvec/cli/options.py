@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=Callable[..., Any])
 SETTINGS = "settings"
 
+STORES = (
+    "A store is a file of vectors (vectors.npy, items.parquet), or a database by its address: qdrant://host:6333/books,"
+    " pgvector://me@host/db/table, chroma:///folder/books, … `crossvec plugins` lists all of them, docs/stores.md says how each"
+    " is addressed. A slice of the rows may follow: ?rows=0:36000."
+)
+"""What the help of every verb ends with that takes stores."""
+
 PIPE_WIDTH = 120
 """Columns of a text report that goes to a file or another program."""
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from crossvec.texts import Texts
 
 
-@click.command(short_help="Embed a file of texts into a store.")
+@click.command(short_help="Embed a file of texts into a store.", epilog=options.STORES)
 @click.argument("texts")
 @click.argument("store")
 @click.option("-m", "--model", required=True, help="minilm, wordllama, a model's folder, …; `crossvec plugins` lists kinds.")
