@@ -29,7 +29,7 @@ import numpy as np
 from crossvec.encoders import Encoder, Step, silent
 from crossvec.errors import StoreError
 from crossvec.space import Space
-from crossvec.stores.address import Address, nearest
+from crossvec.stores.address import Address, did_you_mean
 
 BATCH_TEXTS = 2048
 TEXT_NAMES = ("text", "texts", "content", "body", "passage", "sentence", "document", "chunk")
@@ -125,13 +125,13 @@ class Texts:
         words = [name for name in names if isinstance(first[name], str)]
         found = [name for name in TEXT_NAMES if name in words][:1] or (words if len(words) == 1 else [])
         if asked is not None and asked not in names:
-            raise StoreError(f"{self.path} has no column {asked!r}", nearest(asked, names))
+            raise StoreError(f"{self.path} has no column {asked!r}", did_you_mean(asked, names))
         if asked is None and not found:
             hint = f"choose one: {self.path}?column={words[0]}" if words else f"there are {', '.join(names)}"
             raise StoreError(f"{self.path} does not say which column holds the texts", hint)
         id_asked = self.address.options.get("id")
         if id_asked and id_asked not in names:
-            raise StoreError(f"{self.path} has no column {id_asked!r}", nearest(id_asked, names))
+            raise StoreError(f"{self.path} has no column {id_asked!r}", did_you_mean(id_asked, names))
         default = next((name for name in ID_NAMES if name in names), None)
         return asked or found[0], id_asked or (default if id_asked is None else None)
 
