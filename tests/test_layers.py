@@ -21,7 +21,7 @@ LAYERS = (
     {"verdict", "saved", "texts"},
     {"translator"},
     {"fitting", "evaluation", "diagnostics", "query"},
-    {"migration"},
+    {"migration", "audit"},
     {"report"},
     {"cli"},
     {"__main__"},

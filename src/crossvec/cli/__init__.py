@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from crossvec import __version__
-from crossvec.cli import align, exits, look, move, texts, tour
+from crossvec.cli import align, audit, exits, look, move, texts, tour
 from crossvec.cli.options import Verbs
 
 __all__ = ["cli", "main"]
@@ -40,7 +40,7 @@ def cli(context: click.Context) -> int:
     return 0
 
 
-MAIN_JOB = (look.inspect, look.compare, align.fit, align.translate, align.evaluate, texts.embed, move.migrate)
+MAIN_JOB = (look.inspect, look.compare, align.fit, align.translate, align.evaluate, texts.embed, move.migrate, audit.audit)
 for verb in (tour.demo, *MAIN_JOB, look.plugins):
     cli.add_command(verb)
 

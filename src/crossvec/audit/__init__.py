@@ -1,0 +1,233 @@
+"""audit — what does a stolen vector store give away? Rungs of knowledge, probes on each, findings against a policy.
+
+In    Case        what was stolen, what the attacker knows, what only the owner knows
+Out   Audit       every score beside its controls, findings, and the exit code
+Uses  ladder, probes, policy
+
+A rung is climbed once, and every probe looks from there. A score becomes a finding when the lower bound of its lift over the
+best blind control lies above the policy's threshold. Nothing is claimed on a rung whose translator has failed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal
+
+from crossvec.aligners import Effort, Step, silent
+from crossvec.audit.inputs import Case
+from crossvec.audit.labels import Labels
+from crossvec.audit.ladder import Rung, Stage, allowed, climb
+from crossvec.audit.policy import SEVERITIES, Policy, Waiver
+from crossvec.audit.probes import PROBES, Probe, Reading, Severity, create, names
+from crossvec.audit.scores import LEVEL, Score
+from crossvec.audit.standards import entries
+from crossvec.errors import UsageError
+
+__all__ = [
+    "PROBES",
+    "Audit",
+    "Case",
+    "Finding",
+    "Labels",
+    "Policy",
+    "Probe",
+    "Reading",
+    "Score",
+    "Stage",
+    "Waiver",
+    "audit",
+    "names",
+]
+
+SCHEMA = "crossvec-audit/1"
+"""Keys may be added under one number; none is renamed or given another meaning."""
+
+SCORED = 2000
+QUICK_SCORED = 1000
+MAX_ROWS = 50_000
+QUICK_MAX_ROWS = 15_000
+"""Rows of each side that a translator is learned from, and rows that are scored; on two cores `quick` must take 3 minutes."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A score that is no luck and more than the policy tolerates."""
+
+    probe: str
+    rung: str
+    score: Score
+    severity: Severity
+    waiver: Waiver | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values under the names of the contract for scripts."""
+        waived = None if self.waiver is None else {"reason": self.waiver.reason, "until": self.waiver.until.isoformat()}
+        told = {"probe": self.probe, "rung": self.rung, "severity": self.severity, "waived": waived}
+        return {**told, **self.score.to_json(), "standards": list(entries(self.probe))}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found. `readings` are by rung and probe; `not_run` says what each probe that did not run needs."""
+
+    store: dict[str, Any]
+    rungs: tuple[Rung, ...]
+    readings: dict[tuple[str, str], Reading]
+    findings: tuple[Finding, ...]
+    not_run: tuple[tuple[str, str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    seconds: float = 0.0
+
+    @property
+    def verdict(self) -> Literal["leaks", "inconclusive", "nothing found"]:
+        """Return leaks when a finding counts; inconclusive when a rung was not climbed for sure; else nothing found."""
+        if any(one.waiver is None and self.policy.fails(one.severity) for one in self.findings):
+            return "leaks"
+        return "inconclusive" if any(rung.status != "aligned" for rung in self.rungs) else "nothing found"
+
+    @property
+    def exit_code(self) -> int:
+        """Return 1 for leaks, 3 when inconclusive, else 0."""
+        return {"leaks": 1, "inconclusive": 3, "nothing found": 0}[self.verdict]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values under the names of the contract for scripts."""
+        return {
+            "schema": SCHEMA,
+            "verdict": self.verdict,
+            "exit_code": self.exit_code,
+            "store": self.store,
+            "findings": [one.to_json() for one in self.findings],
+            "rungs": [rung.to_json() for rung in self.rungs],
+            "readings": [
+                {
+                    "rung": rung,
+                    "probe": probe,
+                    "scores": [one.to_json() for one in reading.scores],
+                    "details": dict(reading.details),
+                }
+                for (rung, probe), reading in self.readings.items()
+            ],
+            "not_run": [{"rung": rung, "probe": probe, "needs": needs} for rung, probe, needs in self.not_run],
+            "notes": list(self.notes),
+            "policy": self.policy.to_json(),
+            "settings": self.settings,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def audit(
+    case: Case,
+    *,
+    probes: Sequence[str | Probe] | None = None,
+    policy: Policy | None = None,
+    quick: bool = False,
+    effort: Effort = "standard",
+    seed: int = 0,
+    device: str = "auto",
+    today: date | None = None,
+    progress: Step = silent,
+) -> Audit:
+    """Climb every rung that the case has inputs for, and let the probes look from each.
+
+    `probes`: names, which must then be able to run somewhere, or probes with settings of their own; all unless given.
+    `quick` learns from fewer rows with less effort. `today` is the day that waivers are held to. The same seed gives the same
+    audit.
+    Raises UsageError for a case that cannot be audited, and what a fit raises.
+    """
+    started = time.perf_counter()
+    chosen = [create(one) if isinstance(one, str) else one for one in (probes or names())]
+    policy, day = policy or Policy(), today or date.today()
+    scored, max_rows = (QUICK_SCORED, QUICK_MAX_ROWS) if quick else (SCORED, MAX_ROWS)
+    effort = "quick" if quick else effort
+    split = case.split(scored, seed)
+    names_ = allowed(case)
+    rungs: list[Rung] = []
+    readings: dict[tuple[str, str], Reading] = {}
+    not_run: list[tuple[str, str, str]] = []
+    for number, name in enumerate(names_):
+
+        def step(doing: str, part: float, number: int = number, name: str = name) -> None:
+            progress(f"{name}: {doing}", (number + 0.9 * part) / len(names_))
+
+        stage = climb(name, case, split, effort=effort, seed=seed, max_rows=max_rows, device=device, progress=step)
+        rungs.append(stage.rung)
+        for probe in chosen:
+            if name not in probe.rungs:
+                continue
+            if needs := probe.lacks(stage):
+                not_run.append((name, probe.name, needs))
+                continue
+            step(probe.name, 1.0)
+            readings[name, probe.name] = probe.measure(stage)
+    _asked_for_ran([one for one in probes or () if isinstance(one, str)], chosen, readings, not_run)
+    progress("done", 1.0)
+    by_name = {probe.name: probe for probe in chosen}
+    findings = _findings(by_name, rungs, readings, policy, day)
+    settings = {
+        "probes": list(by_name),
+        "quick": quick,
+        "effort": effort,
+        "seed": seed,
+        "level": LEVEL,
+        "rows": {name: len(rows) for name, rows in vars(split).items()},
+    }
+    store = {"name": case.victim.name, "rows": len(case.victim), "dim": case.victim.dim}
+    notes = _notes(rungs, readings, policy, day)
+    spent = time.perf_counter() - started
+    return Audit(store, tuple(rungs), readings, findings, tuple(not_run), notes, settings, policy, spent)
+
+
+def _asked_for_ran(
+    asked: Sequence[str],
+    chosen: Sequence[Probe],
+    readings: dict[tuple[str, str], Reading],
+    not_run: Sequence[tuple[str, str, str]],
+) -> None:
+    ran = {name for _, name in readings}
+    for probe in chosen:
+        if probe.name in asked and probe.name not in ran:
+            needs = next((needs for _, name, needs in not_run if name == probe.name), f"the rung {' or '.join(probe.rungs)}")
+            raise UsageError(
+                f"the probe {probe.name} cannot run: it needs {needs}", "docs/audit.md tells what each probe needs"
+            )
+
+
+def _findings(
+    probes: dict[str, Probe], rungs: Sequence[Rung], readings: dict[tuple[str, str], Reading], policy: Policy, day: date
+) -> tuple[Finding, ...]:
+    """Return one finding at most for each reading: its first score that is above the threshold."""
+    status: dict[str, str] = {rung.name: rung.status for rung in rungs}
+    found = []
+    for (rung, name), reading in readings.items():
+        if status[rung] == "failed":
+            continue
+        least = policy.threshold(name)
+        if score := next((one for one in reading.scores if one.gates and one.lift_low > least), None):
+            found.append(Finding(name, rung, score, probes[name].severity, policy.waiver(name, rung, day)))
+    return tuple(sorted(found, key=lambda one: -SEVERITIES.index(one.severity)))
+
+
+def _notes(rungs: Sequence[Rung], readings: dict[tuple[str, str], Reading], policy: Policy, day: date) -> tuple[str, ...]:
+    notes = []
+    for rung in rungs:
+        if rung.status == "failed":
+            notes.append(f"the translator of the rung {rung.name} failed: what it would have shown is not known")
+            if above := [
+                name for (at, name), it in readings.items() if at == rung.name and any(s.lift_low > 0 for s in it.scores)
+            ]:
+                notes.append(
+                    f"{', '.join(above)} scored above blind guesses all the same: the attacker could not know it, the owner can"
+                )
+        for (at, name), reading in readings.items():
+            head = reading.scores[0] if reading.scores else None
+            if at == rung.name and head and head.controls.get("naive", 0) >= max(head.value, head.chance + 0.05):
+                notes.append(f"{name} on the rung {at}: untranslated rows do as well; the models share coordinates")
+    for waiver in policy.expired(day):
+        notes.append(f"the waiver of {waiver.probe} ended on {waiver.until}: {waiver.reason}")
+    return tuple(notes)

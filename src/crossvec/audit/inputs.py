@@ -1,0 +1,138 @@
+"""inputs — what an audit is given: what was stolen, what the attacker knows, and what only the owner knows.
+
+In    victim Space (n, dx), reference Space (m, dy), pairs, encoders, labels; the victim's own texts and labels
+Out   Case        checked; and its split into rows in the store, rows to score on, rows kept out of it
+Uses  space, encoders
+
+The attacks see `victim`, `reference`, `pairs` and the encoders. `texts` and `truth` are the owner's: they score the attacks and
+never reach one. Rows `absent` are taken out of the store before any attack begins, so that membership has non-members that are
+like the members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from crossvec.audit.labels import Labels
+from crossvec.encoders import Encoder
+from crossvec.errors import UsageError
+from crossvec.geometry import TINY
+from crossvec.space import Space
+
+__all__ = ["Case", "Split", "centred", "resized"]
+
+FEWEST_SCORED = 20
+"""Scores of fewer rows say nothing at the audit's level."""
+
+MOST_ABSENT = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What an audit looks at; only `victim` must be there.
+
+    `victim` (n, dx): the stolen vectors. `reference` (m, dy): vectors of other texts under a model the attacker has, with
+    `reference_texts` where the texts are known. `pairs` (p, 2): rows of the victim and of the reference that are one text.
+    `encoder`: the reference's model. `own_encoder`: the victim's model, for the attacker who has that too. `labels`: what to
+    look for.
+    The owner's alone: `texts`, the victim's, row by row, and `truth`, the names of the labels that each row has.
+    """
+
+    victim: Space
+    reference: Space | None = None
+    reference_texts: Sequence[str] | None = None
+    pairs: Int[np.ndarray, "p 2"] | None = None
+    encoder: Encoder | None = None
+    own_encoder: Encoder | None = None
+    labels: Labels | None = None
+    texts: Sequence[str] | None = None
+    truth: Sequence[frozenset[str]] | None = None
+
+    def __post_init__(self) -> None:
+        rows: tuple[tuple[str, Sequence[Any] | None, Space | None], ...] = (
+            ("texts", self.texts, self.victim),
+            ("labels", self.truth, self.victim),
+            ("reference texts", self.reference_texts, self.reference),
+        )
+        for what, given, space in rows:
+            if given is not None and space is not None and len(given) != len(space):
+                raise UsageError(
+                    f"{len(given):,} {what} cannot belong to {len(space):,} rows",
+                    "give one for every row, in the order of the rows",
+                )
+        if self.reference_texts is not None and self.reference is None:
+            raise UsageError("texts of the reference without its vectors", "give the vectors, or an encoder that makes them")
+        if self.pairs is not None and self.reference is None:
+            raise UsageError("known pairs name rows of a reference, and none is given", "give it with --reference")
+        _same_width("encoder", self.encoder, "the reference", self.reference)
+        _same_width("victim's encoder", self.own_encoder, "the victim", self.victim)
+        if self.truth is not None and self.labels is not None:
+            known = set(self.labels.names)
+            if not any(known & row for row in self.truth):
+                some = sorted(set().union(*self.truth))[:3]
+                raise UsageError(
+                    f"no row has a label that {self.labels.source} names; rows have {', '.join(some) or 'none'}",
+                    "use the same names in both",
+                )
+
+    def split(self, most: int, seed: int) -> Split:
+        """Draw which rows stay in the store, which of them are scored, and which are kept out of it.
+
+        Rows of known pairs stay in and are not scored: an attack that has learned them would be scored on what it was told.
+        """
+        rng = np.random.default_rng(seed)
+        known = np.unique(self.pairs[:, 0]) if self.pairs is not None else np.empty(0, np.int64)
+        free = rng.permutation(np.setdiff1d(np.arange(len(self.victim)), known))
+        out = min(MOST_ABSENT, len(free) // 10) if self.texts is not None else 0
+        absent, rest = np.sort(free[:out]), free[out:]
+        if len(rest) < FEWEST_SCORED:
+            raise UsageError(
+                f"{len(rest)} rows of {self.victim.name or 'the victim'} can be scored; that is too few to say anything",
+                f"give {FEWEST_SCORED} or more beside the known pairs, better 1,000",
+            )
+        scored = np.sort(rest[:most])
+        present = np.setdiff1d(np.arange(len(self.victim)), absent)
+        return Split(present, scored, absent)
+
+    def texts_of(self, rows: Int[np.ndarray, " k"]) -> list[str]:
+        """Return the owner's texts of these rows; there must be texts."""
+        if self.texts is None:
+            raise UsageError("the victim's texts are not known", "give them with --texts")
+        return [self.texts[row] for row in rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Row numbers of the victim: `present` in the store, `scored` (some of them), and `absent`, kept out of it."""
+
+    present: Int[np.ndarray, " n"]
+    scored: Int[np.ndarray, " s"]
+    absent: Int[np.ndarray, " a"]
+
+
+def centred(rows: Float32[np.ndarray, "k d"], mean: Any = None) -> Float32[np.ndarray, "k d"]:
+    """Return unit directions of rows seen from `mean` (their own unless given); a row at the mean stays zero."""
+    moved = rows - (rows.mean(0) if mean is None else mean)
+    lengths = np.linalg.norm(moved, axis=1, keepdims=True)
+    directions: np.ndarray = (moved / np.maximum(lengths, TINY)).astype(np.float32)
+    return directions
+
+
+def resized(rows: Float32[np.ndarray, "k d"], dim: int) -> Float32[np.ndarray, "k e"]:
+    """Return rows cut, or filled with zeros, to `dim` values: what an attacker gets who compares without translating."""
+    filled = np.zeros((len(rows), dim), np.float32)
+    filled[:, : min(dim, rows.shape[1])] = rows[:, :dim]
+    return filled
+
+
+def _same_width(who: str, encoder: Encoder | None, what: str, space: Space | None) -> None:
+    if encoder is not None and space is not None and encoder.dim not in (0, space.dim):
+        raise UsageError(
+            f"the {who} {encoder.name} gives {encoder.dim} dimensions and {what} has {space.dim}",
+            "name the model that made these vectors",
+        )

@@ -1,0 +1,228 @@
+"""ladder — the four rungs of an attacker's knowledge, and what the stolen rows look like from each of them.
+
+In    Case, Split
+Out   Stage       a rung's rows, in the space of a model the attacker has, beside the naive and the ideal ones
+Uses  fitting, translator, evaluation's centring, inputs
+
+    vectors   the vectors alone
+    domain    and texts of the same kind, under a model the attacker has: a translator is learned without pairs
+    pairs     and a few texts known to be in the store: the translator is learned from them too
+    encoder   and the model that made the vectors: nothing need be translated
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int
+
+from crossvec import metrics
+from crossvec.aligners import Effort, Step
+from crossvec.audit.inputs import Case, Split, centred, resized
+from crossvec.audit.scores import LEVEL
+from crossvec.encoders import Encoder
+from crossvec.errors import UsageError
+from crossvec.fitting import fit
+from crossvec.space import Space
+from crossvec.translator import Translator
+
+__all__ = ["HOLDS", "RUNGS", "Held", "Rung", "Stage", "allowed", "climb", "encoded"]
+
+RungName = Literal["vectors", "domain", "pairs", "encoder"]
+RUNGS: tuple[RungName, ...] = ("vectors", "domain", "pairs", "encoder")
+HOLDS: dict[str, str] = {
+    "vectors": "the vectors alone",
+    "domain": "the vectors, and other texts of the same kind",
+    "pairs": "the vectors, other texts of the same kind, and a few texts known to be in the store",
+    "encoder": "the vectors, and the model that made them",
+}
+
+CROWD = 20_000
+"""Rows that are searched at most, of the store and of the reference."""
+
+BEST = 0.1
+"""Held-out pairs whose match is in this part of the reference speak for a translator learned from the others."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What known pairs say of a translator that has not learned from them: the share that lands near, and its lower bound."""
+
+    share: float
+    low: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One rung as it was climbed: what the attacker holds, and the reasons to believe the translator it learned, if it did."""
+
+    name: RungName
+    translator: Translator | None = None
+    held: Held | None = None
+    seconds: float = 0.0
+
+    @property
+    def status(self) -> Literal["aligned", "uncertain", "failed"]:
+        """Return aligned where the attacker can rely on what it sees: its verdict, or pairs it held out, say so."""
+        if self.translator is None or (self.held is not None and self.held.low > BEST):
+            return "aligned"
+        return self.translator.verdict.status if self.translator.verdict else "uncertain"
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """Return how many seeds were judged aligned, and how many were tried."""
+        tried = self.translator.card.get("trace", ()) if self.translator else ()
+        return sum(one["verdict"]["status"] == "aligned" for one in tried), len(tried)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        verdict = self.translator.verdict if self.translator else None
+        converged, tried = self.seeds
+        return {
+            "rung": self.name,
+            "holds": HOLDS[self.name],
+            "status": self.status,
+            "verdict": verdict.to_json() if verdict else None,
+            "seeds": {"converged": converged, "tried": tried} if tried else None,
+            "held_out_pairs": {"share": self.held.share, "low": self.held.low, "pairs": self.held.pairs} if self.held else None,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """What a probe works with on one rung.
+
+    `home` (m, d) are other texts' rows in the space where the attack is carried on, whose model is `encoder`; `attack` (s, d)
+    the scored rows of the store as they lie there. `home_rows` says which rows of the reference they are. Home and encoder are
+    None on the rung `vectors`, where there is no such space.
+    """
+
+    rung: Rung
+    case: Case
+    split: Split
+    home: Float32[np.ndarray, "m d"] | None
+    home_rows: Int[np.ndarray, " m"]
+    encoder: Encoder | None
+    seed: int
+
+    @cached_property
+    def attack(self) -> Float32[np.ndarray, "s d"]:
+        """Return the scored rows as the attacker has them."""
+        return self.translated(self.split.scored)
+
+    @cached_property
+    def crowd(self) -> Int[np.ndarray, " c"]:
+        """Return the rows of the store that are searched: the scored ones, and others up to CROWD."""
+        others = np.setdiff1d(self.split.present, self.split.scored)
+        more = max(0, min(len(others), CROWD - len(self.split.scored)))
+        drawn = np.random.default_rng(self.seed).choice(others, more, replace=False)
+        return np.sort(np.concatenate([self.split.scored, drawn]))
+
+    @property
+    def width(self) -> int:
+        """Return the dimension d of the space the attack is carried on in."""
+        return 0 if self.home is None else self.home.shape[1]
+
+    def translated(self, rows: Int[np.ndarray, " k"]) -> Float32[np.ndarray, "k d"]:
+        """Return these rows of the store as the attacker has them."""
+        stolen = self.case.victim.take(rows).array()
+        return stolen if self.rung.translator is None else self.rung.translator.translate(stolen)
+
+    def naive(self, rows: Int[np.ndarray, " k"]) -> Float32[np.ndarray, "k d"] | None:
+        """Return these rows untranslated, cut or filled to the space's width; None where nothing is translated anyway."""
+        if self.rung.translator is None:
+            return None
+        return resized(self.case.victim.take(rows).array(), self.width)
+
+    @cached_property
+    def ideal(self) -> Float32[np.ndarray, "s d"] | None:
+        """Return where the scored rows' own texts lie: what a perfect translation gives. None where texts are not known."""
+        if self.rung.translator is None:
+            return None
+        return self.true
+
+    @cached_property
+    def true(self) -> Float32[np.ndarray, "s d"] | None:
+        """Return the rows of the scored texts under `encoder`; None where there is none, or the texts are not known."""
+        if self.encoder is None or self.case.texts is None:
+            return None
+        return encoded(self.encoder, self.case.texts_of(self.split.scored))
+
+    def arms(self) -> dict[str, Float32[np.ndarray, "s d"]]:
+        """Return the scored rows by arm, attack first, each as unit directions from its own mean."""
+        given = {"attack": self.attack, "naive": self.naive(self.split.scored), "ideal": self.ideal}
+        return {name: centred(rows) for name, rows in given.items() if rows is not None}
+
+
+def allowed(case: Case) -> list[RungName]:
+    """Return the rungs that a case has the inputs for, lowest first."""
+    has = {
+        "vectors": True,
+        "domain": case.reference is not None,
+        "pairs": case.pairs is not None,
+        "encoder": case.own_encoder is not None,
+    }
+    return [name for name in RUNGS if has[name]]
+
+
+def climb(
+    name: RungName, case: Case, split: Split, *, effort: Effort, seed: int, max_rows: int, device: str, progress: Step
+) -> Stage:
+    """Learn what an attacker on this rung can, from the rows that are in the store, and return how they look from there."""
+    started = time.perf_counter()
+    if name == "vectors" or case.reference is None:
+        if name in ("domain", "pairs"):
+            raise UsageError(f"the rung {name} needs a reference", "give it with --reference")
+        own = case.own_encoder if name == "encoder" else None
+        return Stage(Rung(name), case, split, None, np.empty(0, np.int64), own, seed)
+    home_rows = np.sort(np.random.default_rng(seed).permutation(len(case.reference))[:CROWD])
+    if name == "encoder":
+        home = None
+        if case.reference_texts is not None and case.own_encoder is not None:
+            home = encoded(case.own_encoder, [case.reference_texts[row] for row in home_rows])
+        return Stage(_timed(Rung(name), started), case, split, home, home_rows, case.own_encoder, seed)
+    stolen = case.victim.take(split.present)
+    known = None
+    if name == "pairs" and case.pairs is not None:
+        known = np.stack([np.searchsorted(split.present, case.pairs[:, 0]), case.pairs[:, 1]], axis=1)
+    given: dict[str, Any] = {"effort": effort, "seed": seed, "max_rows": max_rows, "device": device, "progress": progress}
+    translator = fit(stolen, case.reference, pairs=known, **given)
+    held = None if known is None else _held_out(stolen, case.reference, known, given)
+    home = case.reference.take(home_rows).array()
+    return Stage(_timed(Rung(name, translator, held), started), case, split, home, home_rows, case.encoder, seed)
+
+
+def encoded(encoder: Encoder, texts: Sequence[str]) -> Float32[np.ndarray, "k d"]:
+    """Return the rows of texts; a text in which the model knows nothing has a row of zeros."""
+    return np.asarray(encoder.encode(list(texts)), np.float32)
+
+
+def _held_out(stolen: Space, reference: Space, known: Int[np.ndarray, "p 2"], given: dict[str, Any]) -> Held | None:
+    """Return how many pairs land near their match, each under a map learned from the other half; None with too few."""
+    if len(known) < 8:
+        return None
+    hits: list[float] = []
+    drawn = reference.sample(CROWD, given["seed"]).array()
+    mean = drawn.mean(0)
+    crowd = torch.from_numpy(centred(drawn, mean))
+    for learned, scored in ((known[::2], known[1::2]), (known[1::2], known[::2])):
+        half = fit(stolen, reference, "procrustes", pairs=learned, **{**given, "effort": "quick"})
+        landed = torch.from_numpy(centred(half.translate(stolen.take(scored[:, 0]).array()), mean))
+        match = torch.from_numpy(centred(reference.take(scored[:, 1]).array(), mean))
+        own = (landed * match).sum(1, keepdim=True)
+        nearer = (landed @ crowd.T > own + metrics.TIE).double().mean(1)
+        hits += (nearer < BEST).double().tolist()
+    low, _ = metrics.wilson(sum(hits), len(hits), LEVEL)
+    return Held(sum(hits) / len(hits), low, len(hits))
+
+
+def _timed(rung: Rung, started: float) -> Rung:
+    return replace(rung, seconds=time.perf_counter() - started)

@@ -1,0 +1,222 @@
+"""audit — the verb that asks what a stolen store would give away.
+
+In    a store, a reference and what else is known
+Out   findings, a report, exit code 1 when something leaks and 3 when that is not known
+Uses  audit, stores, texts, encoders
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crossvec.cli import options, progress
+from crossvec.errors import UsageError
+
+if TYPE_CHECKING:
+    from crossvec.audit import Case
+    from crossvec.encoders import Encoder
+    from crossvec.space import Space
+
+REPORT = ("report.json", "report.md")
+
+
+@click.command(short_help="What would a stolen store give away?")
+@click.argument("victim")
+@click.option("--reference", metavar="STORE", help="Vectors of other texts of the same kind, under a model the attacker has.")
+@click.option("--reference-texts", metavar="FILE", help="The reference's texts; with --encoder and no --reference they are it.")
+@click.option("--encoder", metavar="NAME", help="The reference's model: it embeds labels and documents.")
+@click.option("--victim-encoder", metavar="NAME", help="The victim's model, for an attacker who has it too.")
+@click.option("--pairs", metavar="FILE", help="Known pairs: two columns of ids or row numbers, of VICTIM and of the reference.")
+@click.option("--texts", metavar="FILE", help="The victim's own texts, row by row: they score the attacks and reach none.")
+@click.option("--labels", metavar="FILE", help="Labels to look for: .txt, .toml or .json.")
+@click.option("--label-column", metavar="NAME", help="Where VICTIM, or --texts, holds the labels of its rows.")
+@click.option("--probe", "probes", multiple=True, metavar="NAME", help="Only this probe, such as attributes; repeatable.")
+@click.option("--models", metavar="FILE", help="Fingerprints of further models.")
+@click.option("--policy", metavar="FILE", help="Thresholds and waivers; crossvec.toml unless given, if it is there.")
+@click.option("-o", "--output", metavar="FOLDER", help="Also write report.json and report.md there.")
+@click.option("--quick", is_flag=True, help="Fewer rows and less effort: minutes on two cores.")
+@click.option("--send-texts", is_flag=True, help="Allow that texts leave this machine, for a model behind an endpoint.")
+@options.effort
+@options.seed
+@options.device
+@options.verb
+def audit(
+    victim: str,
+    reference: str | None,
+    reference_texts: str | None,
+    encoder: str | None,
+    victim_encoder: str | None,
+    pairs: str | None,
+    texts: str | None,
+    labels: str | None,
+    label_column: str | None,
+    probes: tuple[str, ...],
+    models: str | None,
+    policy: str | None,
+    output: str | None,
+    quick: bool,
+    send_texts: bool,
+    effort: Any,
+    seed: int,
+    device: str,
+    format: str,
+    config: str | None,
+) -> int:
+    """Measure what somebody who stole only the vectors in VICTIM could learn about its texts.
+
+    Exit code 1 when something leaks, 3 when an attack could not be carried out for sure, 0 when nothing was found.
+    """
+    from crossvec import report
+    from crossvec.audit import audit as run
+    from crossvec.audit import policy as policies
+    from crossvec.audit.page import markdown
+
+    rules = policies.read(policy) if policy else policies.read(policies.FILE) if Path(policies.FILE).is_file() else None
+    chosen = _probes(probes, models)
+    case = _case(
+        victim,
+        reference,
+        reference_texts,
+        _model(encoder, send_texts, device),
+        _model(victim_encoder, send_texts, device),
+        pairs,
+        texts,
+        labels,
+        label_column,
+    )
+    with progress.shown() as step:
+        found = run(case, probes=chosen, policy=rules, quick=quick, effort=effort, seed=seed, device=device, progress=step)
+    page = markdown(found)
+    if output:
+        folder = Path(output)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in zip(REPORT, (report.as_json(found.to_json()) + "\n", page), strict=True):
+            (folder / name).write_text(text, encoding="utf-8")
+    options.out(format, found.to_json(), lambda: _rendered(page))
+    return found.exit_code
+
+
+def _rendered(page: str) -> Any:
+    from rich.markdown import Markdown
+
+    return Markdown(page)
+
+
+def _probes(asked: Sequence[str], models: str | None) -> list[Any] | None:
+    """Return the probes asked for, the fingerprint with further models; None for all as they are."""
+    if not models:
+        return list(asked) or None
+    from crossvec.audit import names
+    from crossvec.audit.fingerprints import built_in, read
+    from crossvec.audit.probes import create
+    from crossvec.audit.probes.fingerprint import Fingerprinted
+
+    further = Fingerprinted((*read(models), *built_in()))
+    # Given as probes and not by name, as what was not asked for need not be able to run.
+    chosen: list[Any] = list(asked) or [create(name) for name in names()]
+    return [further if further.name in (one, getattr(one, "name", "")) else one for one in chosen]
+
+
+def _case(
+    victim: str,
+    reference: str | None,
+    reference_texts: str | None,
+    encoder: Encoder | None,
+    victim_encoder: Encoder | None,
+    pairs: str | None,
+    texts: str | None,
+    labels: str | None,
+    label_column: str | None,
+) -> Case:
+    """Read everything that the command line names; refuse what cannot be used."""
+    from crossvec.audit import Case
+    from crossvec.audit import labels as labelling
+    from crossvec.cli import pairs as files
+    from crossvec.space import Space
+
+    stolen = options.opened(victim)
+    known, known_texts = (options.opened(reference) if reference else None), None
+    if reference_texts:
+        known_texts, _ = _texts(reference_texts)
+        if known is None and encoder is None:
+            raise UsageError("texts of a reference need its vectors, or a model", "give --reference STORE or --encoder NAME")
+        if known is None and encoder is not None:
+            known = Space.of(encoder.encode(known_texts), name=reference_texts)
+    elif known is not None:
+        known_texts = _own_texts(known)
+    if pairs and known is None:
+        raise UsageError("--pairs name rows of a reference", "give it with --reference")
+    own, records = _texts(texts) if texts else (_own_texts(stolen), {})
+    wanted = labelling.read(labels) if labels else None
+    column = label_column or (wanted.column if wanted else None)
+    if label_column and wanted is None:
+        raise UsageError("--label-column says where labels are, and none are looked for", "name them with --labels FILE")
+    return Case(
+        stolen,
+        known,
+        known_texts,
+        files.read(pairs, stolen, known)[0] if pairs and known is not None else None,
+        encoder,
+        victim_encoder,
+        wanted,
+        own,
+        _truth(stolen, records, column) if column else None,
+    )
+
+
+def _model(name: str | None, send_texts: bool, device: str) -> Encoder | None:
+    if name is None:
+        return None
+    from crossvec import encoders
+
+    return encoders.open(name, send_texts=send_texts, device=device)
+
+
+def _texts(path: str) -> tuple[list[str], dict[str, list[Any]]]:
+    """Return a file's texts, and its other columns."""
+    from crossvec import texts as files
+
+    told: list[str] = []
+    records: list[dict[str, Any]] = []
+    for batch in files.open(path).read():
+        told += batch.texts
+        records += batch.payload or []
+    columns = sorted({name for record in records for name in record})
+    return told, {name: [record.get(name) for record in records] for name in columns}
+
+
+def _own_texts(space: Space) -> list[str] | None:
+    """Return the texts in a store's payload, under one of the usual names; None where a row has none."""
+    from crossvec.space import python_values
+    from crossvec.texts import TEXT_NAMES
+
+    for name in TEXT_NAMES:
+        if name in space.columns:
+            values = python_values(space.columns[name])
+            return values if all(isinstance(value, str) and value.strip() for value in values) else None
+    return None
+
+
+def _truth(stolen: Space, records: dict[str, list[Any]], column: str) -> list[frozenset[str]]:
+    from crossvec.audit.labels import names_in
+    from crossvec.space import python_values
+
+    found = {**{name: python_values(values) for name, values in stolen.columns.items()}, **records}
+    if column not in found:
+        raise UsageError(f"neither the store nor the texts have a column {column!r}", f"there are {', '.join(found) or 'none'}")
+    return [names_in(_unpacked(value)) for value in found[column]]
+
+
+def _unpacked(value: Any) -> Any:
+    """Return a list that a text format had to write as JSON; anything else as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
