@@ -2,17 +2,19 @@
 
 In    source Space (n, dx), target Space (m, dy), perhaps pairs (p, 2) of row numbers
 Out   Translator            with its verdict, and a card that says what was tried
-Uses  translator, aligners, verdict
+Uses  translator, aligners, aligners.heldout, verdict
 """
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
@@ -22,6 +24,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from crossvec.aligners import Aligner, Alignment, Effort, Step, aligner_class, create, silent
+from crossvec.aligners.heldout import Carries, HeldOut, held_out
 from crossvec.errors import SettingError, SpaceError, UsageError
 from crossvec.space import Space
 from crossvec.translator import Frame, Translator
@@ -43,6 +46,17 @@ FEW_PAIRS = 1000
 """Below this `auto` also learns without pairs: measured on three real encoders, a good unpaired map beats 300 pairs."""
 
 
+PAIRED: dict[str, tuple[str, ...]] = {
+    "quick": ("procrustes", "ridge"),
+    "standard": ("procrustes", "ridge"),
+    "thorough": ("procrustes", "ridge", "low-rank", "mlp"),
+}
+"""The aligners that `auto` compares on pairs held out, at each effort."""
+
+FEWEST_PAIRS = 10
+"""Below this nothing is compared: `auto` takes Procrustes, which needs no choice and sends to zero what no pair speaks of."""
+
+
 ENOUGH_TO_TRAIN = 2000
 """Rows of each side below which vec2vec is not tried: samples too small to say whether it helps."""
 
@@ -51,21 +65,20 @@ ENOUGH_TO_TRAIN = 2000
 class Attempt:
     """One aligner under one seed, with what came out and how long it took.
 
-    `unseen_pairs` is the mean cosine over known pairs that the map did not learn from; None where no pairs are known, or where
-    nothing else is tried that it could be compared with. `seen` is what vec2vec and the map before it are compared by.
+    `held_out` is how known pairs are met that the map did not learn from; None where no pairs are known, or where nothing else
+    is tried that it could be compared with. `seen` is what vec2vec and the map before it are compared by.
     """
 
     aligner: Aligner
     alignment: Alignment
     verdict: Verdict
     seconds: float
-    unseen_pairs: float | None
+    held_out: HeldOut | None
     seen: Sequence[Mapping[str, float]] = ()
 
-    @property
-    def merit(self) -> tuple[float, float]:
+    def merit(self, carries: Carries) -> tuple[float, float]:
         """Return what the attempts of one fit are compared by: known pairs where there are any, then the verdict."""
-        return self.unseen_pairs or 0.0, self.verdict.probability
+        return _merit(self.held_out, carries), self.verdict.probability
 
     def record(self) -> dict[str, Any]:
         """Return what the card keeps of it."""
@@ -74,7 +87,7 @@ class Attempt:
             "settings": _settings(self.aligner),
             "seconds": round(self.seconds, 3),
             "verdict": self.verdict.to_json(),
-            "unseen_pairs": self.unseen_pairs,
+            "held_out": self.held_out.to_json() if self.held_out else None,
             **({"label_free": [dict(one) for one in self.seen]} if self.seen else {}),
             "evidence": dict(self.alignment.evidence),
             "steps": [dict(step) for step in self.alignment.trace],
@@ -87,6 +100,7 @@ def fit(
     aligner: str = "auto",
     *,
     pairs: Int[np.ndarray, "p 2"] | Sequence[Any] | None = None,
+    carries: Carries = "both",
     effort: Effort = "standard",
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
@@ -96,12 +110,13 @@ def fit(
 ) -> Translator:
     """Learn to translate rows of `source` (n, dx) into the space of `target` (m, dy), and judge the result without labels.
 
-    `aligner` is a name from `aligners.names()`, or "auto": a paired aligner when `pairs` (row pairs[i, 0] of the source is row
+    `aligner` is a name from `aligners.names()`, or "auto": paired aligners when `pairs` (row pairs[i, 0] of the source is row
     pairs[i, 1] of the target) are given, and `moments` when there are none or few, under one seed after another until the
-    verdict is `aligned` or the effort is spent. Kept is the attempt with the best cosine over pairs it has not learned from,
-    or, without pairs, with the highest verdict probability; the card's `trace` lists all of them. Without pairs and with effort
-    "thorough", "auto" then trains vec2vec from the rotation in a map that is `aligned`, and keeps it if it helps (see
-    `aligners.vec2vec.after`).
+    verdict is `aligned` or the effort is spent. Kept is what finds partners held out at the best rank, in the search that
+    `carries` says will be made: "rows" in which the target model's queries search, "queries" that search the target's rows,
+    or "both" (see `aligners.heldout`). Without pairs it is the highest verdict probability. The card's `trace` lists the
+    attempts, its `compared` the paired aligners. Without pairs and with effort "thorough", "auto" then trains vec2vec from the
+    rotation in a map that is `aligned`, and keeps it if it helps (see `aligners.vec2vec.after`).
     `settings` are the aligner's own fields. `max_rows` bounds the rows looked at on each side (a sample; None for all).
     The same seed on the same machine gives the same translator.
 
@@ -124,12 +139,19 @@ def fit(
 
     may_train = aligner == "auto" and effort == "thorough" and known is None and min(rows_used) >= ENOUGH_TO_TRAIN
     searching = _share(step, 0.0, 0.6) if may_train else step
+    paired, others = [one for one in plan if one.needs_pairs], [one for one in plan if not one.needs_pairs]
+    compared: list[tuple[Aligner, HeldOut | None]] = []
+    if len(plan) > 1 and known is not None and paired:
+        compared = _compared(paired, x, y, known, seed, _share(step, 0.0, 0.3))
+        paired = [max(compared, key=lambda one: _merit(one[1], carries))[0]]
+        searching = _share(step, 0.3, 1.0)
     tried: list[Attempt] = []
-    for number, one in enumerate(plan):
-        tried.append(_attempt(one, x, y, known, _part(searching, number, len(plan)), rivals=len(plan) > 1))
+    for number, one in enumerate(left := paired + others):
+        found = next((held for other, held in compared if other is one), None)
+        tried.append(_attempt(one, x, y, known, found, _part(searching, number, len(left)), rivals=len(plan) > 1, seed=seed))
         if tried[-1].verdict.status == "aligned" and not one.needs_pairs:
             break
-    best = max(tried, key=lambda attempt: attempt.merit)
+    best = max(tried, key=lambda attempt: attempt.merit(carries))
     if may_train and best.verdict.status == "aligned":
         seen, trained, helped = _trained(best, x, y, seed, _share(step, 0.6, 1.0))
         tried = [seen if one is best else one for one in tried] + [trained]
@@ -150,6 +172,8 @@ def fit(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - started, 3),
         "peak_memory_bytes": peak_memory(),
+        "carries": carries,
+        "compared": [{"aligner": one.name, **(held.to_json() if held else {})} for one, held in compared],
         "trace": [attempt.record() for attempt in tried],
     }
     maps = best.alignment.map, best.alignment.inverse
@@ -212,8 +236,8 @@ def _plan(
         return [_made(name, effort, seed, settings)]
     plan = []
     if known is not None:
-        # Measured from 10 to 10,000 pairs of three real encoders: it ranks best throughout. Ridge has the higher cosine.
-        plan.append(_made("procrustes", effort, seed, settings))
+        able = PAIRED.get(effort, PAIRED["standard"]) if len(known) >= FEWEST_PAIRS else ("procrustes",)
+        plan += [_made(one, effort, seed, settings) for one in able]
     if known is None or (len(known) < FEW_PAIRS and min(rows) >= FEWEST_ROWS):
         plan += [_made("moments", effort, seed + number, settings) for number in range(SEEDS.get(effort, 1))]
     return plan
@@ -264,14 +288,45 @@ def _directions(frame: Frame, space: Space, where: torch.device) -> Tensor:
     return torch.cat([frame.centre(torch.from_numpy(batch.array()))[0] for batch in space.batches()]).to(where)
 
 
-def _attempt(one: Aligner, x: Tensor, y: Tensor, known: Int[np.ndarray, "p 2"] | None, step: Step, *, rivals: bool) -> Attempt:
+def _compared(
+    paired: Sequence[Aligner], x: Tensor, y: Tensor, known: Int[np.ndarray, "p 2"], seed: int, step: Step
+) -> list[tuple[Aligner, HeldOut | None]]:
+    """Return how each of several paired aligners meets pairs held out; the same pairs for all."""
+    pairs, found = torch.from_numpy(known).to(x.device), []
+    for number, one in enumerate(paired):
+        step(f"comparing {one.name} on pairs held out", number / len(paired))
+        found.append((one, held_out(partial(_learned, one, x, y), x, y, pairs, seed=seed)))
+    return found
+
+
+def _learned(one: Aligner, x: Tensor, y: Tensor, pairs: Tensor) -> Alignment:
+    return one.fit(x, y, pairs=pairs)
+
+
+def _merit(held: HeldOut | None, carries: Carries) -> float:
+    return -held.rank(carries) if held else -math.inf
+
+
+def _attempt(
+    one: Aligner,
+    x: Tensor,
+    y: Tensor,
+    known: Int[np.ndarray, "p 2"] | None,
+    found: HeldOut | None,
+    step: Step,
+    *,
+    rivals: bool,
+    seed: int,
+) -> Attempt:
+    """Fit and judge; `found` is what was found on pairs held out already."""
     started = time.perf_counter()
     pairs = None if known is None else torch.from_numpy(known).to(x.device)
     alignment = one.fit(x, y, pairs=pairs if _learns_from_pairs(one) else None, progress=step)
     step("judging", 1.0)
     verdict = judge(x, y, alignment, seed=int(getattr(one, "seed", 0)))
-    unseen = None if pairs is None or not rivals else _unseen(one, alignment, x, y, pairs)
-    return Attempt(one, alignment, verdict, time.perf_counter() - started, unseen)
+    if rivals and pairs is not None and not _learns_from_pairs(one):
+        found = held_out(lambda _: alignment, x, y, pairs, seed=seed)
+    return Attempt(one, alignment, verdict, time.perf_counter() - started, found)
 
 
 def _trained(found: Attempt, x: Tensor, y: Tensor, seed: int, step: Step) -> tuple[Attempt, Attempt, bool]:
@@ -296,21 +351,6 @@ def _trained(found: Attempt, x: Tensor, y: Tensor, seed: int, step: Step) -> tup
 
 def _learns_from_pairs(one: Aligner) -> bool:
     return one.needs_pairs or getattr(one, "uses_pairs", False)
-
-
-def _unseen(one: Aligner, alignment: Alignment, x: Tensor, y: Tensor, pairs: Tensor) -> float:
-    """Return the mean cosine of pairs after translation, each pair by a map that has not learned from it."""
-    if not _learns_from_pairs(one):
-        return _cosine(alignment, x, y, pairs)
-    halves = pairs[::2], pairs[1::2]
-    if min(map(len, halves)) < 2:
-        return 0.0  # too few to learn from one half and score the other
-    both = ((halves[0], halves[1]), (halves[1], halves[0]))
-    return sum(_cosine(one.fit(x, y, pairs=learned), x, y, scored) for learned, scored in both) / 2
-
-
-def _cosine(alignment: Alignment, x: Tensor, y: Tensor, pairs: Tensor) -> float:
-    return float(torch.nn.functional.cosine_similarity(alignment.map(x[pairs[:, 0]]), y[pairs[:, 1]]).mean())
 
 
 def _share(step: Step, begun: float, ended: float) -> Step:

@@ -28,6 +28,13 @@ ALIGNED, INCONCLUSIVE = 0, 3
 @click.option("-a", "--aligner", default="auto", show_default=True, help="One of `crossvec plugins`; auto chooses.")
 @click.option("--pairs", metavar="FILE", help="Known pairs: two columns of ids or row numbers (.csv, .jsonl, .parquet, .npy).")
 @options.paired
+@click.option(
+    "--carries",
+    type=click.Choice(["rows", "queries", "both"]),
+    default="both",
+    show_default=True,
+    help="What you will translate: rows that new queries search, or queries. With known pairs auto chooses by that search.",
+)
 @click.option("--max-rows", type=click.IntRange(2), default=50_000, show_default=True, help="Look at this many rows a side.")
 @options.settings
 @options.effort
@@ -41,6 +48,7 @@ def fit(
     aligner: str,
     pairs: str | None,
     paired: bool,
+    carries: Any,
     max_rows: int,
     settings: dict[str, Any],
     effort: Any,
@@ -66,6 +74,7 @@ def fit(
             other,
             aligner,
             pairs=known,
+            carries=carries,
             effort=effort,
             seed=seed,
             settings=settings,

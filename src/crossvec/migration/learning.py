@@ -110,7 +110,7 @@ def learned(sample: Sample, target: Space | None, truth: Truth | None, name: str
     source = Space.of(sample.vectors, name=name)
     if truth is None:
         assert target is not None
-        return fit(source, target, progress=progress, **how)
+        return fit(source, target, progress=progress, carries="rows", **how)
     if target is None:
         whole, first = Space.of(truth.vectors, name="the new model"), 0
     else:
@@ -121,7 +121,7 @@ def learned(sample: Sample, target: Space | None, truth: Truth | None, name: str
             )
         whole, first = Space.of(np.concatenate([target.array(), truth.vectors]), name=target.name), len(target)
     pairs = np.stack([truth.at, first + np.arange(len(truth))], axis=1)
-    translator = fit(source, whole, pairs=pairs, progress=progress, **how)
+    translator = fit(source, whole, pairs=pairs, progress=progress, carries="rows", **how)
     return replace(translator, card={**translator.card, SEEN: [id_hash(sample.ids[i]) for i in truth.at]})
 
 
@@ -137,9 +137,8 @@ def worth(sample: Sample, learn: Truth, held_out: Truth, metric: str | None, see
             continue
         some = learn.take(order[:count])
         pairs = np.stack([np.arange(count)] * 2, axis=1)
-        paired = fit(
-            Space.of(sample.vectors[some.at]), Space.of(some.vectors), "procrustes", pairs=pairs, seed=seed, device="cpu"
-        )
+        # Queries of the new model find more among rows that ridge has translated (see aligners.heldout).
+        paired = fit(Space.of(sample.vectors[some.at]), Space.of(some.vectors), "ridge", pairs=pairs, seed=seed, device="cpu")
         rows = paired.translate(sample.vectors[held_out.at])
         found = neighbours(held_out.vectors, rows, metric, own=True)
         told.append((count, retention("re-embedding", reference, found, len(held_out), seed=seed)))

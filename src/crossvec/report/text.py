@@ -60,6 +60,12 @@ def fitted(translator: Translator, folder: Any = None) -> RenderableType:
             seed = str(one["settings"].get("seed", ""))
             table.add_row(one["aligner"], seed, f"{one['seconds']:.1f}", judged["status"], f"{judged['probability']:.2f}")
         parts.append(table)
+    if held := [one for one in card.get("compared", ()) if "pairs" in one]:
+        table = _table("on pairs held out, mean rank", "among the target's rows", "among translated rows", "")
+        for one in held:
+            ranks = (f"{one[way]:.2f}" for way in ("among_target", "among_translated"))
+            table.add_row(one["aligner"], *ranks, "kept" if one["aligner"] == card["aligner"] else "")
+        parts.append(table)
     if translator.verdict:
         parts.append(verdict(translator.verdict))
     if folder is not None:

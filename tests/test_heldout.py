@@ -1,0 +1,135 @@
+"""test_heldout — partners held out tell maps apart: exact maps rank first, useless ones by chance, and `auto` heeds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import orthonormal
+from torch import Tensor
+
+from crossvec.aligners import Alignment, Linear, create
+from crossvec.aligners import heldout as module
+from crossvec.aligners.heldout import HeldOut, held_out
+from crossvec.fitting import FEWEST_PAIRS, fit
+from crossvec.geometry import unit
+from crossvec.space import Space
+
+
+def same(n: int) -> Tensor:
+    return torch.arange(n)[:, None].repeat(1, 2)
+
+
+def turned(n: int, d: int = 8, seed: int = 0) -> tuple[Tensor, Tensor, Linear]:
+    """Unit rows, the same rows rotated, and the rotation."""
+    rng = np.random.default_rng(seed)
+    x = unit(torch.from_numpy(rng.standard_normal((n, d))).float())
+    weight = torch.from_numpy(orthonormal(d, d, rng)).float()
+    return x, x @ weight, Linear.of(weight)
+
+
+def stretched(n: int, d: int = 12, noise: float = 0.3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Two encoders of one text that are a stretch apart, which no rotation is near, with some noise."""
+    rng = np.random.default_rng(seed)
+    z = rng.standard_normal((n, d))
+    stretch = orthonormal(d, d, rng) * np.geomspace(8, 0.2, d) @ orthonormal(d, d, rng)
+    return z.astype(np.float32), (z @ stretch + noise * rng.standard_normal((n, d))).astype(np.float32)
+
+
+@pytest.mark.parametrize("p", [3, 7, 40, 1200])
+def test_an_exact_map_finds_every_partner_first_and_each_pair_is_judged_by_maps_of_others(p: int) -> None:
+    x, y, rotation = turned(1500)
+    taught: list[set[int]] = []
+
+    def learn(some: Tensor) -> Alignment:
+        taught.append(set(some[:, 0].tolist()))
+        return Alignment(rotation, rotation)
+
+    found = held_out(learn, x, y, same(p))
+    assert found is not None
+    assert (round(found.among_target, 6), round(found.among_translated, 6)) == (1.0, 1.0)
+    assert found.pool >= len(x) - p
+    if p < module.ENOUGH:
+        assert found.pairs == p and len(taught) == min(module.FOLDS, p)
+        assert all(sum(number not in some for some in taught) == 1 for number in range(p)), "each is held out once"
+    else:
+        assert found.pairs == p // 5 and len(taught) == 1 and len(taught[0]) == p - p // 5
+
+
+def test_a_map_that_says_nothing_ranks_by_chance() -> None:
+    x, y, _ = turned(1500)
+    nothing = Linear.of(torch.zeros(8, 8))
+    found = held_out(lambda _: Alignment(nothing, nothing), x, y, same(50))
+    assert found is not None
+    assert found.among_target == pytest.approx(found.pool / 2, rel=0.02)
+    assert found.among_translated == pytest.approx(found.pool / 2, rel=0.02)
+
+
+def test_which_of_two_maps_is_better_depends_on_the_search() -> None:
+    good, bad = HeldOut(1.5, 9.0, 10, 100), HeldOut(3.0, 2.0, 10, 100)
+    assert good.rank("queries") < bad.rank("queries")
+    assert good.rank("rows") > bad.rank("rows")
+    assert bad.rank("both") == pytest.approx(6**0.5)
+
+
+def test_two_pairs_leave_nothing_to_hold_out() -> None:
+    x, y, rotation = turned(60)
+    assert held_out(lambda _: Alignment(rotation, rotation), x, y, same(2)) is None
+
+
+def auto(x: np.ndarray, y: np.ndarray, p: int, **how: Any) -> dict[str, Any]:
+    rows = np.stack([np.arange(p)] * 2, axis=1)
+    return dict(fit(Space.of(x), Space.of(y), pairs=rows, max_rows=None, **how).card)
+
+
+@pytest.mark.parametrize("carries", ["rows", "queries", "both"])
+def test_auto_takes_a_regression_where_no_rotation_fits(carries: Any) -> None:
+    x, y = stretched(1500)
+    card = auto(x, y, 1100, carries=carries)
+    assert (card["aligner"], card["carries"]) == ("ridge", carries)
+    ranks = {one["aligner"]: HeldOut(**{k: v for k, v in one.items() if k != "aligner"}) for one in card["compared"]}
+    assert set(ranks) == {"procrustes", "ridge"}
+    assert ranks["ridge"].rank(carries) < ranks["procrustes"].rank(carries)
+    assert [one["aligner"] for one in card["trace"]] == ["ridge"]
+
+
+def test_auto_takes_the_rotation_where_one_fits_and_pairs_are_fewer_than_a_regression_needs() -> None:
+    rng = np.random.default_rng(1)
+    z = rng.standard_normal((45, 32))
+    noise = 0.7 * rng.standard_normal(z.shape)
+    card = auto(z.astype(np.float32), (z @ orthonormal(32, 32, rng) + noise).astype(np.float32), 45)
+    assert card["aligner"] == "procrustes"
+    assert {one["aligner"] for one in card["compared"]} == {"procrustes", "ridge"}
+
+
+def test_below_ten_pairs_auto_compares_nothing_that_needs_a_choice() -> None:
+    x, y = stretched(40)
+    card = auto(x, y, FEWEST_PAIRS - 1)
+    assert (card["aligner"], card["compared"]) == ("procrustes", [])
+
+
+def test_with_all_effort_auto_compares_more() -> None:
+    x, y = stretched(40)
+    assert [one["aligner"] for one in auto(x, y, 30, effort="thorough")["compared"]] == [
+        "procrustes",
+        "ridge",
+        "low-rank",
+        "mlp",
+    ]
+
+
+def test_the_choice_is_the_same_every_time() -> None:
+    x, y = stretched(40)
+    one, again = (auto(x, y, 30)["compared"] for _ in range(2))
+    assert one == again
+
+
+@pytest.mark.parametrize("name", ["procrustes", "ridge"])
+def test_ranks_fall_as_pairs_grow(name: str) -> None:
+    x, y = (unit(torch.from_numpy(rows)) for rows in stretched(1200))
+    one = create(name)
+    found = [held_out(lambda some: one.fit(x, y, pairs=some), x, y, same(p)) for p in (20, 900)]
+    assert found[0] and found[1]
+    assert found[1].rank("both") < found[0].rank("both")
