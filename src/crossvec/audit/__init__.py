@@ -17,6 +17,8 @@ from datetime import date
 from typing import Any, Literal
 
 from crossvec.aligners import Effort, Step, silent
+from crossvec.audit.defences import Defence
+from crossvec.audit.frontier import Trial, defend
 from crossvec.audit.inputs import Case
 from crossvec.audit.labels import Labels
 from crossvec.audit.ladder import Rung, Stage, allowed, climb
@@ -30,6 +32,7 @@ __all__ = [
     "PROBES",
     "Audit",
     "Case",
+    "Defence",
     "Finding",
     "Labels",
     "Policy",
@@ -37,8 +40,10 @@ __all__ = [
     "Reading",
     "Score",
     "Stage",
+    "Trial",
     "Waiver",
     "audit",
+    "defend",
     "names",
 ]
 
@@ -79,6 +84,7 @@ class Audit:
     findings: tuple[Finding, ...]
     not_run: tuple[tuple[str, str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    trials: tuple[Trial, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     seconds: float = 0.0
@@ -115,6 +121,7 @@ class Audit:
             ],
             "not_run": [{"rung": rung, "probe": probe, "needs": needs} for rung, probe, needs in self.not_run],
             "notes": list(self.notes),
+            "defences": [trial.to_json() for trial in self.trials],
             "policy": self.policy.to_json(),
             "settings": self.settings,
             "seconds": round(self.seconds, 3),
@@ -126,6 +133,7 @@ def audit(
     *,
     probes: Sequence[str | Probe] | None = None,
     policy: Policy | None = None,
+    defences: Sequence[Defence] = (),
     quick: bool = False,
     effort: Effort = "standard",
     seed: int = 0,
@@ -136,7 +144,8 @@ def audit(
     """Climb every rung that the case has inputs for, and let the probes look from each.
 
     `probes`: names, which must then be able to run somewhere, or probes with settings of their own; all unless given.
-    `quick` learns from fewer rows with less effort. `today` is the day that waivers are held to. The same seed gives the same
+    `quick` learns from fewer rows with less effort. `defences`: tried too, each with an
+    attack of its own; they change no exit code. `today` is the day that waivers are held to. The same seed gives the same
     audit.
     Raises UsageError for a case that cannot be audited, and what a fit raises.
     """
@@ -145,6 +154,7 @@ def audit(
     policy, day = policy or Policy(), today or date.today()
     scored, max_rows = (QUICK_SCORED, QUICK_MAX_ROWS) if quick else (SCORED, MAX_ROWS)
     effort = "quick" if quick else effort
+    learning: dict[str, Any] = {"effort": effort, "seed": seed, "max_rows": max_rows, "device": device}
     split = case.split(scored, seed)
     names_ = allowed(case)
     rungs: list[Rung] = []
@@ -155,7 +165,7 @@ def audit(
         def step(doing: str, part: float, number: int = number, name: str = name) -> None:
             progress(f"{name}: {doing}", (number + 0.9 * part) / len(names_))
 
-        stage = climb(name, case, split, effort=effort, seed=seed, max_rows=max_rows, device=device, progress=step)
+        stage = climb(name, case, split, progress=step, **learning)
         rungs.append(stage.rung)
         for probe in chosen:
             if name not in probe.rungs:
@@ -166,6 +176,7 @@ def audit(
             step(probe.name, 1.0)
             readings[name, probe.name] = probe.measure(stage)
     _asked_for_ran([one for one in probes or () if isinstance(one, str)], chosen, readings, not_run)
+    trials = defend(case, defences, policy=policy, scored=scored, progress=progress, **learning) if defences else []
     progress("done", 1.0)
     by_name = {probe.name: probe for probe in chosen}
     findings = _findings(by_name, rungs, readings, policy, day)
@@ -180,7 +191,7 @@ def audit(
     store = {"name": case.victim.name, "rows": len(case.victim), "dim": case.victim.dim}
     notes = _notes(rungs, readings, policy, day)
     spent = time.perf_counter() - started
-    return Audit(store, tuple(rungs), readings, findings, tuple(not_run), notes, settings, policy, spent)
+    return Audit(store, tuple(rungs), readings, findings, tuple(not_run), notes, tuple(trials), settings, policy, spent)
 
 
 def _asked_for_ran(

@@ -32,7 +32,7 @@ from crossvec.fitting import fit
 from crossvec.space import Space
 from crossvec.translator import Translator
 
-__all__ = ["HOLDS", "RUNGS", "Held", "Rung", "Stage", "allowed", "climb", "encoded"]
+__all__ = ["HOLDS", "RUNGS", "Held", "Rung", "RungName", "Stage", "allowed", "climb", "encoded"]
 
 RungName = Literal["vectors", "domain", "pairs", "encoder"]
 RUNGS: tuple[RungName, ...] = ("vectors", "domain", "pairs", "encoder")

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from crossvec.audit import Audit, Finding
+from crossvec.audit.frontier import Trial
 from crossvec.audit.ladder import HOLDS, Rung
 from crossvec.audit.scores import LEVEL, Score
 from crossvec.audit.standards import entries
 
-__all__ = ["markdown"]
+__all__ = ["defences", "markdown"]
 
 SUMMARY = {
     "leaks": "Somebody who stole only these vectors learns something about the texts behind them.",
@@ -32,6 +33,11 @@ SAYS = {
 }
 
 BLIND = ("chance", "shuffled", "commonest", "enough")
+
+TRIED = (
+    "*Broken*: an attacker who knows the defence but no key learns more than a guess would. *Inconclusive*: a translator "
+    "failed or was not sure; with more rows it may not. Recall is of each row's ten nearest before, looked for after."
+)
 
 METHOD = (
     "A score is a finding when the lower bound of its lift over the best blind guess lies above the policy's threshold. "
@@ -52,6 +58,8 @@ def markdown(it: Audit) -> str:
     parts += [f"Audited: {store}, in {it.seconds:.0f} s.", *_findings(it.findings)]
     parts += ["## Evidence", _readings(it), *_details(it)]
     parts += ["## What the attacker was given", _rungs(it.rungs)]
+    if it.trials:
+        parts += ["## Defences", defences(it.trials)]
     if it.not_run:
         parts += [
             "## Not measured",
@@ -61,6 +69,22 @@ def markdown(it: Audit) -> str:
         parts += ["## Notes", "\n".join(f"- {note}" for note in it.notes)]
     parts += ["## Method and limits", *METHOD, _settings(it)]
     return "\n\n".join(parts) + "\n"
+
+
+def defences(trials: Sequence[Trial]) -> str:
+    """Return what each defence costs a search and what it still gives away, as a table, and what its words mean."""
+    seen = list(dict.fromkeys(key for trial in trials for key in trial.scores))
+    head = ["defence", "keyed", "recall@10 kept", "verdict", "broken by"]
+    rows = []
+    for it in trials:
+        cells = [it.defence.name, "yes" if it.defence.keyed else "", f"{it.recall:.3f}", it.verdict, it.broken_by or ""]
+        for rung, probe in seen:
+            score = it.scores.get((rung, probe))
+            sure = "" if it.status.get(rung) == "aligned" else f", {it.status.get(rung)}"
+            cells.append(f"{_shown(score.value)} against {_shown(score.chance)}{sure}" if score else "")
+        rows.append(cells)
+    table = _table([*head, *(f"{probe}, {rung}" for rung, probe in seen)], rows)
+    return f"{table}\n\n{TRIED}"
 
 
 def _findings(found: Sequence[Finding]) -> list[str]:

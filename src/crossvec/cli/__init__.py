@@ -40,7 +40,17 @@ def cli(context: click.Context) -> int:
     return 0
 
 
-MAIN_JOB = (look.inspect, look.compare, align.fit, align.translate, align.evaluate, texts.embed, move.migrate, audit.audit)
+MAIN_JOB = (
+    look.inspect,
+    look.compare,
+    align.fit,
+    align.translate,
+    align.evaluate,
+    texts.embed,
+    move.migrate,
+    audit.audit,
+    audit.defend,
+)
 for verb in (tour.demo, *MAIN_JOB, look.plugins):
     cli.add_command(verb)
 

@@ -1,7 +1,7 @@
-"""audit — the verb that asks what a stolen store would give away.
+"""audit — the verbs that ask what a stolen store would give away, and what defences would change.
 
 In    a store, a reference and what else is known
-Out   findings, a report, exit code 1 when something leaks and 3 when that is not known
+Out   findings, a report, what each defence comes to; exit code 1 when something leaks, 3 when that is not known
 Uses  audit, stores, texts, encoders
 """
 
@@ -18,54 +18,52 @@ from crossvec.cli import options, progress
 from crossvec.errors import UsageError
 
 if TYPE_CHECKING:
-    from crossvec.audit import Case
+    from crossvec.audit import Case, Policy
     from crossvec.encoders import Encoder
     from crossvec.space import Space
 
 REPORT = ("report.json", "report.md")
 
 
+INPUTS = (
+    click.argument("victim"),
+    click.option(
+        "--reference", metavar="STORE", help="Vectors of other texts of the same kind, under a model the attacker has."
+    ),
+    click.option(
+        "--reference-texts", metavar="FILE", help="The reference's texts; with --encoder alone they are the reference."
+    ),
+    click.option("--encoder", metavar="NAME", help="The reference's model: it embeds labels and documents."),
+    click.option("--victim-encoder", metavar="NAME", help="The victim's model, for an attacker who has it too."),
+    click.option("--pairs", metavar="FILE", help="Known pairs: two columns of ids or rows, of VICTIM and of the reference."),
+    click.option("--texts", metavar="FILE", help="The victim's own texts, row by row: they score attacks and reach none."),
+    click.option("--labels", metavar="FILE", help="Labels to look for: .txt, .toml or .json."),
+    click.option("--label-column", metavar="NAME", help="Where VICTIM, or --texts, holds the labels of its rows."),
+    click.option("--policy", metavar="FILE", help="Thresholds and waivers; crossvec.toml if it is there."),
+    click.option("--quick", is_flag=True, help="Fewer rows and less effort: minutes on two cores."),
+    click.option("--send-texts", is_flag=True, help="Allow that texts leave this machine, for a model behind an endpoint."),
+    options.effort,
+    options.seed,
+    options.device,
+    options.verb,
+)
+
+
+def inputs(command: Any) -> Any:
+    """Add what both verbs are given: the victim, what the attacker knows, what the owner knows, and how to learn."""
+    for option in reversed(INPUTS):
+        command = option(command)
+    return command
+
+
 @click.command(short_help="What would a stolen store give away?")
-@click.argument("victim")
-@click.option("--reference", metavar="STORE", help="Vectors of other texts of the same kind, under a model the attacker has.")
-@click.option("--reference-texts", metavar="FILE", help="The reference's texts; with --encoder and no --reference they are it.")
-@click.option("--encoder", metavar="NAME", help="The reference's model: it embeds labels and documents.")
-@click.option("--victim-encoder", metavar="NAME", help="The victim's model, for an attacker who has it too.")
-@click.option("--pairs", metavar="FILE", help="Known pairs: two columns of ids or row numbers, of VICTIM and of the reference.")
-@click.option("--texts", metavar="FILE", help="The victim's own texts, row by row: they score the attacks and reach none.")
-@click.option("--labels", metavar="FILE", help="Labels to look for: .txt, .toml or .json.")
-@click.option("--label-column", metavar="NAME", help="Where VICTIM, or --texts, holds the labels of its rows.")
+@inputs
 @click.option("--probe", "probes", multiple=True, metavar="NAME", help="Only this probe, such as attributes; repeatable.")
 @click.option("--models", metavar="FILE", help="Fingerprints of further models.")
-@click.option("--policy", metavar="FILE", help="Thresholds and waivers; crossvec.toml unless given, if it is there.")
+@click.option("--defences", is_flag=True, help="Also try the usual defences, each against an attack of its own.")
 @click.option("-o", "--output", metavar="FOLDER", help="Also write report.json and report.md there.")
-@click.option("--quick", is_flag=True, help="Fewer rows and less effort: minutes on two cores.")
-@click.option("--send-texts", is_flag=True, help="Allow that texts leave this machine, for a model behind an endpoint.")
-@options.effort
-@options.seed
-@options.device
-@options.verb
 def audit(
-    victim: str,
-    reference: str | None,
-    reference_texts: str | None,
-    encoder: str | None,
-    victim_encoder: str | None,
-    pairs: str | None,
-    texts: str | None,
-    labels: str | None,
-    label_column: str | None,
-    probes: tuple[str, ...],
-    models: str | None,
-    policy: str | None,
-    output: str | None,
-    quick: bool,
-    send_texts: bool,
-    effort: Any,
-    seed: int,
-    device: str,
-    format: str,
-    config: str | None,
+    probes: tuple[str, ...], models: str | None, defences: bool, output: str | None, quick: bool, format: str, **given: Any
 ) -> int:
     """Measure what somebody who stole only the vectors in VICTIM could learn about its texts.
 
@@ -73,24 +71,15 @@ def audit(
     """
     from crossvec import report
     from crossvec.audit import audit as run
-    from crossvec.audit import policy as policies
+    from crossvec.audit.defences import STANDARD
     from crossvec.audit.page import markdown
 
-    rules = policies.read(policy) if policy else policies.read(policies.FILE) if Path(policies.FILE).is_file() else None
-    chosen = _probes(probes, models)
-    case = _case(
-        victim,
-        reference,
-        reference_texts,
-        _model(encoder, send_texts, device),
-        _model(victim_encoder, send_texts, device),
-        pairs,
-        texts,
-        labels,
-        label_column,
-    )
+    chosen, rules = _probes(probes, models), _policy(given["policy"])
+    how = {name: given[name] for name in ("effort", "seed", "device")}
+    case = _case(given)
     with progress.shown() as step:
-        found = run(case, probes=chosen, policy=rules, quick=quick, effort=effort, seed=seed, device=device, progress=step)
+        tried = STANDARD if defences else ()
+        found = run(case, probes=chosen, policy=rules, defences=tried, quick=quick, progress=step, **how)
     page = markdown(found)
     if output:
         folder = Path(output)
@@ -99,6 +88,31 @@ def audit(
             (folder / name).write_text(text, encoding="utf-8")
     options.out(format, found.to_json(), lambda: _rendered(page))
     return found.exit_code
+
+
+@click.command(short_help="What would a defence cost, and stop?")
+@inputs
+@click.option("--defence", "names", multiple=True, metavar="NAME", help="Such as noise:0.02, truncate:0.5, rotate; repeatable.")
+def defend(names: tuple[str, ...], quick: bool, format: str, **given: Any) -> int:
+    """Try defences on the vectors in VICTIM: what a search loses, and what an attacker who knows of them still learns.
+
+    Nothing is written. Exit code 1 when a defence that was named is broken, 3 when that is not known of one, else 0; without
+    --defence the usual ones are compared, and the code is 0.
+    """
+    from crossvec.audit import frontier, page
+    from crossvec.audit.defences import STANDARD, named
+
+    chosen = tuple(map(named, names))
+    how = {name: given[name] for name in ("effort", "seed", "device")} | ({"effort": "quick"} if quick else {})
+    rows: dict[str, Any] = {} if quick else {"scored": 2000, "max_rows": 50_000}
+    rules, case = _policy(given["policy"]), _case(given)
+    with progress.shown() as step:
+        trials = frontier.defend(case, chosen or STANDARD, policy=rules, progress=step, **rows, **how)
+    verdicts = {trial.verdict for trial in trials} if chosen else set()
+    code = 1 if "broken" in verdicts else 3 if "inconclusive" in verdicts else 0
+    record = {"schema": frontier.SCHEMA, "exit_code": code, "defences": [trial.to_json() for trial in trials]}
+    options.out(format, record, lambda: _rendered(page.defences(trials)))
+    return code
 
 
 def _rendered(page: str) -> Any:
@@ -122,24 +136,26 @@ def _probes(asked: Sequence[str], models: str | None) -> list[Any] | None:
     return [further if further.name in (one, getattr(one, "name", "")) else one for one in chosen]
 
 
-def _case(
-    victim: str,
-    reference: str | None,
-    reference_texts: str | None,
-    encoder: Encoder | None,
-    victim_encoder: Encoder | None,
-    pairs: str | None,
-    texts: str | None,
-    labels: str | None,
-    label_column: str | None,
-) -> Case:
+def _policy(path: str | None) -> Policy | None:
+    from crossvec.audit import policy as policies
+
+    return policies.read(path) if path else policies.read(policies.FILE) if Path(policies.FILE).is_file() else None
+
+
+def _case(given: dict[str, Any]) -> Case:
     """Read everything that the command line names; refuse what cannot be used."""
     from crossvec.audit import Case
     from crossvec.audit import labels as labelling
     from crossvec.cli import pairs as files
     from crossvec.space import Space
 
-    stolen = options.opened(victim)
+    reference, reference_texts, pairs, texts, labels, label_column = (
+        given[name] for name in ("reference", "reference_texts", "pairs", "texts", "labels", "label_column")
+    )
+    encoder, victim_encoder = (
+        _model(given[name], given["send_texts"], given["device"]) for name in ("encoder", "victim_encoder")
+    )
+    stolen = options.opened(given["victim"])
     known, known_texts = (options.opened(reference) if reference else None), None
     if reference_texts:
         known_texts, _ = _texts(reference_texts)
