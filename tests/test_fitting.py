@@ -165,6 +165,12 @@ def test_few_pairs_decide_between_what_they_teach_and_what_was_found_without_the
     assert fit(Space.of(twins.x), Space.of(twins.x), pairs=few[:5]).card["aligner"] == "identity"
 
 
+def test_with_pairs_and_few_rows_nothing_is_sought_without_pairs(judged: list[tuple[str, float]], twins: World) -> None:
+    judged += [("failed", 0.1)]
+    learned = fit(Space.of(twins.x[:900]), Space.of(twins.y), pairs=same(40))
+    assert [one["aligner"] for one in learned.card["trace"]] == [learned.card["aligner"]] != ["identity"]
+
+
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A training of two steps, in place of minutes."""

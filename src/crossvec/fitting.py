@@ -46,6 +46,9 @@ FEW_PAIRS = 1000
 """Below this `auto` also learns without pairs: measured on three real encoders, a good unpaired map beats 300 pairs."""
 
 
+ENOUGH_FOR_SHAPE = 1000
+"""Rows of each side below which `auto` with pairs does not learn without them too: minutes, and sampling hides the shape."""
+
 PAIRED: dict[str, tuple[str, ...]] = {
     "quick": ("procrustes", "ridge"),
     "standard": ("procrustes", "ridge"),
@@ -238,7 +241,7 @@ def _plan(
     if known is not None:
         able = PAIRED.get(effort, PAIRED["standard"]) if len(known) >= FEWEST_PAIRS else ("procrustes",)
         plan += [_made(one, effort, seed, settings) for one in able]
-    if known is None or (len(known) < FEW_PAIRS and min(rows) >= FEWEST_ROWS):
+    if known is None or (len(known) < FEW_PAIRS and min(rows) >= ENOUGH_FOR_SHAPE):
         plan += [_made("moments", effort, seed + number, settings) for number in range(SEEDS.get(effort, 1))]
     return plan
 

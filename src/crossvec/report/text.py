@@ -136,7 +136,7 @@ def _held(place: Description) -> dict[str, Any]:
         held["bytes"] = place.size
     if place.metric is not None:
         held["compared by"] = place.metric
-    if place.normalised is not None:
+    if place.metric is not None or place.normalised is not None:
         held["scales rows to unit length"] = place.normalised
     if place.named:
         held["vectors of a row"] = place.named
