@@ -67,13 +67,25 @@ def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_the_line_that_a_plan_ends_with_judges_as_the_plan_did(crossvec: Run, here: Path) -> None:
+    Path("dest.toml").write_text("sample = 100\n")
+    words = ["--target", "new.npy", "-o", "learned", "--effort", "quick", "--force", "--min-retention", 0.01]
+    planned, _, err = crossvec("migrate", "old.parquet", "moved.parquet", *words, "--config", "dest.toml")
+    line = next(line for line in err.splitlines() if line.startswith("next: "))
+    options = "--translator learned --min-retention 0.01 --sample 100 --force --run"
+    assert line == f"next: crossvec migrate old.parquet moved.parquet {options}"
+    code, out, _ = crossvec(*line.split()[2:], "--format", "json")
+    told = json.loads(out)
+    assert (code, told["rows_written"], told["min_retention"]) == (planned, 600, 0.01)
+
+
 def test_a_dry_run_writes_nothing_and_says_what_to_type(crossvec: Run, here: Path) -> None:
     before = sorted(path.name for path in here.iterdir())
     code, out, err = crossvec("migrate", "old.parquet", "moved.parquet", "--translator", "t", "--min-retention", 0.3)
     assert sorted(path.name for path in here.iterdir()) == before
     assert "600" in out and "24 -> 20" in out and "title" in out and "recall@10" in out
     assert "nothing was written" in err
-    assert "crossvec migrate old.parquet moved.parquet --translator t --run" in err
+    assert "crossvec migrate old.parquet moved.parquet --translator t --min-retention 0.3 --run" in err
     assert code in (0, 3)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from crossvec.cli import options, progress
 from crossvec.errors import StoreError, UsageError
@@ -20,6 +21,9 @@ from crossvec.errors import StoreError, UsageError
 if TYPE_CHECKING:
     from crossvec.encoders import Encoder
     from crossvec.migration import Evidence, Journal
+
+LEARNING = ("run", "translator", "target", "output", "effort", "format", "config")
+"""Options that the line which follows a plan has no use for."""
 
 EXITS = {"PASS": 0, "FAIL": 1, "WARN": 3}
 NEXT = {
@@ -136,22 +140,26 @@ def migrate(
         options.out(format, record, lambda: told.planned(plan, min_retention))
         if format == "text":
             options.advise(f"nothing was written to {dest}")
-            given = {
-                "encoder": encoder,
-                "texts": texts,
-                "text-field": text_field,
-                "queries": queries,
-                "query-texts": query_texts,
-            }
-            more = "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items() if value)
-            words = " ".join(map(shlex.quote, ("crossvec", "migrate", source, dest, "--translator", folder)))
-            options.advise(str(report.following(f"{words}{more} --run")))
+            words = ("crossvec", "migrate", source, dest, "--translator", folder, *_asked(), "--run")
+            options.advise(str(report.following(" ".join(map(shlex.quote, words)))))
         return EXITS[plan.gate(min_retention)]
     record = told.migrated_record(outcome, min_retention, folder, str(path))
     options.out(format, record, lambda: told.migrated(outcome, min_retention))
     if format == "text":
         options.advise(NEXT[outcome.gate].format(source=source, dest=dest))
     return EXITS[outcome.gate]
+
+
+def _asked() -> list[str]:
+    """Return the options that were given, but those which a translator that is there now replaces."""
+    context, words = click.get_current_context(), []
+    for option in context.command.params:
+        name, source = option.name or "", context.get_parameter_source(option.name or "")
+        if name in LEARNING or source not in (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP):
+            continue
+        if isinstance(option, click.Option):
+            words += [option.opts[0], *([] if option.is_flag else [str(context.params[name])])]
+    return words
 
 
 def _folder(dest: str) -> str:

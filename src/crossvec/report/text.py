@@ -126,7 +126,7 @@ def profile(place: Description, it: Profile | None) -> RenderableType:
 
 def _held(place: Description) -> dict[str, Any]:
     """Return what a place tells without reading vectors; of a file nothing that only databases have."""
-    held = {
+    held: dict[str, Any] = {
         "rows": place.rows if place.exact else f"about {place.rows:,}",
         "dimensions": place.dim,
         "ids": (place.id_type or "yes") if place.ids else "none",
