@@ -275,7 +275,8 @@ def retention(data: Path, counts: list[int], seed: int, effort: str) -> None:
             pairs = np.stack([at, len(y) + np.arange(count)], axis=1)
             whole_y = Space.of(np.concatenate([y, paired_y[at]]), name="potion")
             told_pairs = {"pairs": pairs} if count else {}
-            translator = fit(Space.of(x, name="minilm"), whole_y, aligner, seed=seed, effort=effort, **told_pairs)
+            cloud = Space.of(x, name="minilm")
+            translator = fit(cloud, whole_y, aligner, carries="rows", seed=seed, effort=effort, **told_pairs)
             add(aligner, count, translator.translate(pool_x), time.perf_counter() - started, translator)
     whole = {"source": "minilm", "target": "potion", "rows": len(x), "pool": len(truth), "seed": seed, "effort": effort}
     record(f"retention-{seed}", {**whole, "results": told}, ["torch", "numpy"])
