@@ -99,6 +99,9 @@ def test_known_pairs_stand_in_for_a_verdict_that_few_rows_do_not_allow() -> None
     it = audit(case, quick=True)
     rung = it.rungs[2]
     assert (rung.name, rung.status) == ("pairs", "aligned")
+    # One rung below, the attacker has none of the texts that are in the store.
+    assert it.rungs[1].translator is not None
+    assert it.rungs[1].translator.card["target"]["rows"] == 260
     assert rung.held is not None
     assert rung.held.low > 0.1
     assert ("pairs", "alignment") in claimed(it)

@@ -28,7 +28,7 @@ from crossvec.audit.inputs import Case, Split, centred, resized
 from crossvec.audit.scores import LEVEL
 from crossvec.encoders import Encoder
 from crossvec.errors import UsageError
-from crossvec.fitting import fit
+from crossvec.fitting import FEWEST_ROWS, fit
 from crossvec.space import Space
 from crossvec.translator import Translator
 
@@ -88,7 +88,7 @@ class Rung:
         return {
             "rung": self.name,
             "holds": HOLDS[self.name],
-            "status": self.status,
+            "status": self.status if self.translator else None,
             "verdict": verdict.to_json() if verdict else None,
             "seeds": {"converged": converged, "tried": tried} if tried else None,
             "held_out_pairs": {"share": self.held.share, "low": self.held.low, "pairs": self.held.pairs} if self.held else None,
@@ -166,7 +166,7 @@ def allowed(case: Case) -> list[RungName]:
     """Return the rungs that a case has the inputs for, lowest first."""
     has = {
         "vectors": True,
-        "domain": case.reference is not None,
+        "domain": case.reference is not None and len(_readable("domain", case)) >= FEWEST_ROWS,
         "pairs": case.pairs is not None,
         "encoder": case.own_encoder is not None,
     }
@@ -183,21 +183,27 @@ def climb(
             raise UsageError(f"the rung {name} needs a reference", "give it with --reference")
         own = case.own_encoder if name == "encoder" else None
         return Stage(Rung(name), case, split, None, np.empty(0, np.int64), own, seed)
-    home_rows = np.sort(np.random.default_rng(seed).permutation(len(case.reference))[:CROWD])
+    readable = _readable(name, case)
+    home_rows = np.sort(np.random.default_rng(seed).permutation(readable)[:CROWD])
     if name == "encoder":
         home = None
         if case.reference_texts is not None and case.own_encoder is not None:
             home = encoded(case.own_encoder, [case.reference_texts[row] for row in home_rows])
         return Stage(_timed(Rung(name), started), case, split, home, home_rows, case.own_encoder, seed)
-    stolen = case.victim.take(split.present)
-    known = None
+    stolen, reference, known = case.victim.take(split.present), case.reference.take(readable), None
     if name == "pairs" and case.pairs is not None:
         known = np.stack([np.searchsorted(split.present, case.pairs[:, 0]), case.pairs[:, 1]], axis=1)
     given: dict[str, Any] = {"effort": effort, "seed": seed, "max_rows": max_rows, "device": device, "progress": progress}
-    translator = fit(stolen, case.reference, pairs=known, **given)
-    held = None if known is None else _held_out(stolen, case.reference, known, given)
+    translator = fit(stolen, reference, pairs=known, **given)
+    held = None if known is None else _held_out(stolen, reference, known, given)
     home = case.reference.take(home_rows).array()
     return Stage(_timed(Rung(name, translator, held), started), case, split, home, home_rows, case.encoder, seed)
+
+
+def _readable(name: RungName, case: Case) -> Int[np.ndarray, " r"]:
+    """Return the rows of the reference that this rung's attacker has: on the rung `domain` none that is in the store too."""
+    every = np.arange(0 if case.reference is None else len(case.reference))
+    return np.setdiff1d(every, case.pairs[:, 1]) if name == "domain" and case.pairs is not None else every
 
 
 def encoded(encoder: Encoder, texts: Sequence[str]) -> Float32[np.ndarray, "k d"]:

@@ -16,7 +16,7 @@ from jaxtyping import Float32
 
 from crossvec import metrics
 from crossvec.audit.inputs import centred
-from crossvec.audit.ladder import Stage
+from crossvec.audit.ladder import BEST, Stage
 from crossvec.audit.probes import Reading, Severity
 from crossvec.audit.scores import Score, certainty, share
 from crossvec.verdict import SURE
@@ -61,8 +61,8 @@ def _by_verdict(stage: Stage) -> Score:
         held = stage.rung.held
         return share(
             "held-out pairs near their match",
-            np.repeat([1.0, 0.0], [round(held.share * held.pairs), held.pairs - round(held.share * held.pairs)]),
-            {"chance": np.full(held.pairs, 0.1)},
+            (np.arange(held.pairs) < round(held.share * held.pairs)).astype(np.float64),
+            {"chance": np.full(held.pairs, BEST)},
             seed=stage.seed,
         )
     return certainty("verdict probability", verdict.probability if verdict else 0.0, SURE)
