@@ -69,10 +69,10 @@ def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_line_that_a_plan_ends_with_judges_as_the_plan_did(crossvec: Run, here: Path) -> None:
     Path("dest.toml").write_text("sample = 100\n")
-    words = ["--target", "new.npy", "-o", "learned", "--effort", "quick", "--force", "--min-retention", 0.01]
+    words = ["--translator", "t", "--effort", "quick", "--force", "--min-retention", 0.01]
     planned, _, err = crossvec("migrate", "old.parquet", "moved.parquet", *words, "--config", "dest.toml")
     line = next(line for line in err.splitlines() if line.startswith("next: "))
-    options = "--translator learned --min-retention 0.01 --sample 100 --force --run"
+    options = "--translator t --min-retention 0.01 --sample 100 --force --run"
     assert line == f"next: crossvec migrate old.parquet moved.parquet {options}"
     code, out, _ = crossvec(*line.split()[2:], "--format", "json")
     told = json.loads(out)
