@@ -117,8 +117,8 @@ class _Round:
         there, back = (unit(teacher(rows)) for teacher, rows in zip(self.teachers, (a, b), strict=True))
         if not self.wide:
             cosines = _products(there, b), _products(a, back)
-            self.wide = [max(float(scores.std()), 1e-3) for scores in cosines]
-            self.wide.append(float((cosines[0] / self.wide[0] + cosines[1] / self.wide[1]).std()))
+            self.wide = [_wide(scores) for scores in cosines]
+            self.wide.append(_wide(cosines[0] / self.wide[0] + cosines[1] / self.wide[1]))
         wide, warmth = self.wide, self.how.teacher
         if self.vote:  # one product of both, side by side
             sharp = wide[2] * warmth
@@ -185,6 +185,11 @@ def _slope(
     scores.sub_(scores.amax(1, keepdim=True)).exp_()
     mass = scores.sum(1, keepdim=True)
     return (_products(scores, keys.T).div_(mass).sub_(meant)).div_(warmth * len(found))
+
+
+def _wide(scores: Float[Tensor, "n m"]) -> float:
+    """Return their deviation; a batch of copies has none, and is still divided by it."""
+    return max(float(scores.std()), 1e-3)
 
 
 def _products(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:

@@ -92,7 +92,7 @@ class Moments:
             axes=self.axes,
             damping=self.damping,
             generator=generator,
-            progress=lambda doing, done: progress(doing, 0.4 * done),
+            progress=lambda doing, done: progress(doing, 0.375 * done),
         )
         c = refine(
             zx,
@@ -100,9 +100,11 @@ class Moments:
             found.map,
             rounds=rounds,
             neighbours=min(self.neighbours, len(x), len(y)),
-            progress=lambda doing, done: progress(doing, 0.4 + 0.2 * done),
+            progress=lambda doing, done: progress(doing, 0.375 + 0.25 * done),
         )
-        forward, backward = self._finished(c, zx, zy, steps, generator, lambda doing, done: progress(doing, 0.6 + 0.4 * done))
+        forward, backward = self._finished(
+            c, zx, zy, steps, generator, lambda doing, done: progress(doing, 0.625 + 0.375 * done)
+        )
         progress("done", 1.0)
         return Alignment(
             Linear(axes_x @ forward.weight @ axes_y.T, forward.bias @ axes_y.T),
