@@ -95,6 +95,17 @@ def test_a_sample_comes_from_beginning_middle_and_end_and_a_slice_bounds_it(book
     assert list(whole.numbers) == list(range(10, 130))
 
 
+def test_the_database_is_looked_at_once_however_many_places_rows_are_taken_from(
+    books: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, looks = stores.open(books), []
+    kind = type(store)
+    look = kind._look
+    monkeypatch.setattr(kind, "_look", lambda self, client: looks.append(self) or look(self, client))
+    assert len(sampling.drawn(store, ROWS, 20)) == 20
+    assert len(looks) == 1
+
+
 def test_what_cannot_be_measured_is_told_and_the_rest_is_not_lost(crossvec: Run, books: str) -> None:
     code, out, _ = crossvec("inspect", f"{books}?rows=3:4", "--format", "json")
     assert (code, json.loads(out)["rows"], "norms" in json.loads(out)) == (0, 1, False)

@@ -22,7 +22,7 @@ from crossvec.space import BATCH_ROWS, Space, python_values
 from crossvec.stores import Store
 from crossvec.stores.collection import Collection
 from crossvec.stores.documents import documents, plain, weight
-from crossvec.stores.sampling import opened, part, spread
+from crossvec.stores.sampling import first_row, opened, part, spread
 
 WHOLE = 4
 """A store of up to this many times the sample is read whole, and the sample drawn from all of its rows."""
@@ -90,9 +90,8 @@ def sample(store: Store, want: int, seed: int = 0, field: str | None = None) -> 
     if field is not None and told.payload and field not in told.payload:
         known = ", ".join(told.payload)
         raise StoreError(f"the rows of {told.url} have no field {field!r} in their payload", f"known: {known}")
-    first = address.rows[0] if (address := getattr(store, "address", None)) is not None and address.rows else 0
     whole = told.rows <= WHOLE * want
-    drawn = first + np.random.default_rng(seed).permutation(told.rows)[:want] if whole else None
+    drawn = first_row(store) + np.random.default_rng(seed).permutation(told.rows)[:want] if whole else None
     started, met, size = time.perf_counter(), 0, 0
     held: list[Space] = []
     digests: list[str] = []

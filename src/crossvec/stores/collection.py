@@ -158,37 +158,46 @@ class Collection(Connected):
         next(coming)  # opens the database, and tells what is wrong
         return cast(Iterator[tuple[Space, str]], coming)
 
-    def _pages(self, done: int, after: Any, batch: int) -> Iterator[tuple[Space, str] | None]:
+    def parts(self, slices: Sequence[tuple[int, int]]) -> Iterator[Space]:
+        """Yield the rows of some slices of what is shown, given in order, in one reading and without the vectors between."""
+        return (found[0] for found in self._pages(0, None, BATCH_ROWS, slices) if found)
+
+    def _pages(
+        self, done: int, after: Any, batch: int, slices: Sequence[tuple[int, int]] | None = None
+    ) -> Iterator[tuple[Space, str] | None]:
         """Yield None when the place is found, then the batches; one session for all, since a layout may hold its client."""
         fresh = done == 0
         with self.session() as client:
             with self._telling():
                 layout = self._found(client)
-                start, end = self.address.span(layout.rows)
+                first, end = self.address.span(layout.rows)
             # Without a slice the end is where no rows follow, however many there are by then.
-            stop = end if self.address.rows else None
+            spans: list[tuple[int, int | None]] = [(first, end if self.address.rows else None)]
+            if slices is not None:
+                spans = [(first + start, first + stop) for start, stop in slices]
             yield None
-            while done < start:
-                with self._telling():
-                    page = self._page(client, layout, after, min(self.page_rows, start - done), False)
-                if not page.keys:
-                    break
-                done, after = done + len(page.keys), page.after
-            while stop is None or done < stop:
-                held: list[Space] = []
-                rows = size = 0
-                wanted = batch if stop is None else min(batch, stop - done)
-                while rows < wanted and size < BATCH_BYTES:
+            for start, stop in spans:
+                while done < start:
                     with self._telling():
-                        page = self._page(client, layout, after, min(self.page_rows, wanted - rows), True)
+                        page = self._page(client, layout, after, min(self.page_rows, start - done), False)
                     if not page.keys:
                         break
-                    held.append(self._space(page, layout, done + rows))
-                    rows, after, size = rows + len(page.keys), page.after, size + sum(map(weight, page.documents))
-                if not held:
-                    break
-                done, fresh = done + rows, False
-                yield joined(held), json.dumps([done, after])
+                    done, after = done + len(page.keys), page.after
+                while stop is None or done < stop:
+                    held: list[Space] = []
+                    rows = size = 0
+                    wanted = batch if stop is None else min(batch, stop - done)
+                    while rows < wanted and size < BATCH_BYTES:
+                        with self._telling():
+                            page = self._page(client, layout, after, min(self.page_rows, wanted - rows), True)
+                        if not page.keys:
+                            break
+                        held.append(self._space(page, layout, done + rows))
+                        rows, after, size = rows + len(page.keys), page.after, size + sum(map(weight, page.documents))
+                    if not held:
+                        break
+                    done, fresh = done + rows, False
+                    yield joined(held), json.dumps([done, after])
         if fresh:
             yield (
                 self._space(Page([], np.empty((0, layout.dim), np.float32), [], None), layout, done),

@@ -21,7 +21,7 @@ from crossvec.stores import Store
 from crossvec.stores.collection import Collection
 from crossvec.stores.documents import joined
 
-__all__ = ["drawn", "opened", "part", "spread", "tolerant"]
+__all__ = ["drawn", "first_row", "opened", "part", "spread", "tolerant"]
 
 BLOCKS = 64
 """Places in a large store from which rows are taken: rows that lie together are often alike."""
@@ -51,8 +51,14 @@ def part(store: Store, start: int, stop: int) -> Store:
     address = getattr(store, "address", None)
     if address is None:
         raise StoreError("a store without an address cannot be read in parts", "copy it to a file first")
-    first = address.rows[0] if address.rows else 0
+    first = first_row(store)
     return cast(Store, replace(cast(Any, store), address=replace(address, rows=(first + start, first + stop))))
+
+
+def first_row(store: Store) -> int:
+    """Return the number of the first row that the store shows."""
+    address = getattr(store, "address", None)
+    return address.rows[0] if address is not None and address.rows else 0
 
 
 def spread(store: Store, rows: int, want: int) -> Iterator[Space]:
@@ -61,14 +67,12 @@ def spread(store: Store, rows: int, want: int) -> Iterator[Space]:
         yield from store.read()
         return
     size = max(want // BLOCKS, 1)
-    cursor: str | None = None
-    for start in np.linspace(0, rows - size, min(BLOCKS, want)).astype(int):
-        block = part(store, int(start), int(start) + size)
-        if not isinstance(block, Collection):
-            yield from block.read()
-            continue
-        for space, cursor in block.pages(cursor):  # noqa: B007, B020  # the next block goes on from this one's cursor
-            yield space
+    blocks = [(start, start + size) for start in np.linspace(0, rows - size, min(BLOCKS, want)).astype(int).tolist()]
+    if isinstance(store, Collection):
+        yield from store.parts(blocks)
+        return
+    for block in blocks:
+        yield from part(store, *block).read()
 
 
 def drawn(store: Store, rows: int, want: int, seed: int = 0) -> Space:
