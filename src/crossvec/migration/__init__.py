@@ -10,7 +10,6 @@ The old store is never changed. The new one is written beside it; when the gate 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from crossvec.encoders import Encoder
+from crossvec.encoders import Encoder, Step, silent
 from crossvec.errors import TranslatorError, UsageError
 from crossvec.fitting import ENOUGH_ROWS, pick_device
 from crossvec.migration import learning, origin
-from crossvec.migration.gate import Gate, Retention, judge
+from crossvec.migration.gate import Gate, Retention, deciding, judge
 from crossvec.migration.journal import Journal, fingerprint
 from crossvec.migration.plan import Plan, Probe, dest_metric, estimate
 from crossvec.migration.reading import Sample, sample
@@ -31,13 +30,12 @@ from crossvec.migration.verification import Verification, verify
 from crossvec.space import BATCH_ROWS, Space
 from crossvec.stores import Store
 from crossvec.stores.collection import Collection
-from crossvec.stores.sampling import opened, tolerant
+from crossvec.stores.sampling import first_row, opened, tolerant
 from crossvec.texts import Texts
 from crossvec.translator import Translator
 
 __all__ = ["MIN_RETENTION", "SAMPLE", "Evidence", "Gate", "Journal", "Outcome", "Plan", "Retention", "migrate", "plan"]
 
-Step = Callable[[str, float], None]
 SAMPLE = 4000
 """Rows with which retention is measured, and texts that are embedded at most."""
 
@@ -78,7 +76,7 @@ class Outcome:
     @property
     def retention(self) -> Retention | None:
         """The retention that decided."""
-        return self.scores.get("re-embedding") or self.scores.get("old neighbours")
+        return deciding(self.scores)
 
 
 def plan(
@@ -91,7 +89,7 @@ def plan(
     journal: Journal | None = None,
     seed: int = 0,
     device: str = "auto",
-    progress: Step = lambda _doing, _fraction: None,
+    progress: Step = silent,
     **how: Any,
 ) -> Plan:
     """Look at a sample of the source, fit a translator unless one is given, and tell what a migration would do.
@@ -159,7 +157,6 @@ def _planned(
     if drawn.bad:
         bad = f"{len(drawn.bad):,} of the rows looked at have no usable vector, such as row {drawn.bad[0]:,}"
         notes.append(f"{bad}: they are left out, and listed")
-    options = getattr(getattr(source, "address", None), "options", {})
     return Plan(
         told,
         str(getattr(getattr(dest, "address", None), "url", dest)),
@@ -174,7 +171,7 @@ def _planned(
         tuple(worth),
         int(translator.card.get("pairs", 0)),
         journal.rows_written if journal else 0,
-        {"vector": options.get("column") or options.get("vector")},
+        source.column if isinstance(source, Collection) else "",
     )
 
 
@@ -201,7 +198,7 @@ def migrate(
     *,
     least: float = MIN_RETENTION,
     batch: int = BATCH_ROWS,
-    progress: Step = lambda _doing, _fraction: None,
+    progress: Step = silent,
 ) -> Outcome:
     """Carry out a plan, or go on with it where its journal at `path` stands; check what was written, and judge it.
 
@@ -219,12 +216,9 @@ def _migrate(source: Store, dest: Store, planned: Plan, path: Path, least: float
     if journal.state == "writing":
         transfer(source, dest, planned.translator, journal, path, planned.source, batch, progress)
     carried = time.perf_counter() - started
-    address = getattr(source, "address", None)
-    first = address.rows[0] if address is not None and address.rows else 0
-    found, rows, there = verify(source, dest, planned.translator, journal, planned.probe.sample, first, progress)
+    found, rows, there = verify(source, dest, planned.translator, journal, planned.probe.sample, first_row(source), progress)
     scores = planned.probe.score(planned.translator, rows, there)
-    deciding = scores.get("re-embedding") or scores.get("old neighbours")
-    gate = judge(deciding, least, planned.trusted) if found.good else "FAIL"
+    gate = judge(deciding(scores), least, planned.trusted) if found.good else "FAIL"
     journal.state = "done"
     journal.save(path)
     seconds = {"transfer": round(carried, 3), "verify": round(time.perf_counter() - started - carried, 3)}

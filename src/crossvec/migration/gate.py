@@ -14,7 +14,8 @@ model's queries land there: a rotation to the wrong place keeps all neighbours. 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from crossvec import metrics
 
-__all__ = ["Gate", "Retention", "judge", "neighbours", "retention"]
+__all__ = ["Gate", "Retention", "deciding", "judge", "neighbours", "retention"]
 
 Gate = Literal["PASS", "WARN", "FAIL"]
 Basis = Literal["re-embedding", "old neighbours"]
@@ -52,7 +53,6 @@ class Retention:
     chance: float
     identity: float | None = None
     old: float | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values under the names of the contract for scripts."""
@@ -65,7 +65,6 @@ class Retention:
             "queries": self.queries,
             "pool": self.pool,
             "controls": {"chance": self.chance, "identity": self.identity, "old_search": self.old},
-            **self.extra,
         }
 
 
@@ -133,6 +132,11 @@ def judge(it: Retention | None, least: float, trusted: bool) -> Gate:
     if high < least:
         return "FAIL"
     return "PASS" if low >= least and (trusted or it.basis == "re-embedding") else "WARN"
+
+
+def deciding(scores: Mapping[str, Retention]) -> Retention | None:
+    """Return the score that the gate goes by: against true re-embedding where it is known; None when nothing was measured."""
+    return scores.get("re-embedding") or scores.get("old neighbours")
 
 
 def _hits(reference: Int[Tensor, "q k"], found: Int[Tensor, "q k"]) -> Bool[Tensor, "q k"]:

@@ -8,7 +8,7 @@ Uses  fitting, encoders, texts, migration.gate
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int
 
-from crossvec.encoders import Encoder
+from crossvec.encoders import Encoder, Step
 from crossvec.errors import SpaceError, UsageError
 from crossvec.fitting import fit
 from crossvec.migration.gate import Retention, neighbours, retention
@@ -28,7 +28,6 @@ from crossvec.translator import Translator
 
 __all__ = ["FEWEST", "MEASURED", "SEEN", "Truth", "embedded", "learned", "measured", "worth"]
 
-Step = Callable[[str, float], None]
 FEWEST = 24
 """Rows that a search for the best ten needs to be told from chance."""
 

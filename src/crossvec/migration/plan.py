@@ -8,13 +8,13 @@ Uses  migration.reading, .origin, .learning, .gate; stores
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from crossvec.migration.gate import Gate, Retention, fitted_width, judge, neighbours, retention
+from crossvec.migration.gate import Gate, Retention, deciding, fitted_width, judge, neighbours, retention
 from crossvec.migration.learning import FEWEST, Truth
 from crossvec.migration.reading import Sample
 from crossvec.stores import Description
@@ -70,9 +70,9 @@ class Plan:
     """What a migration would do.
 
     `seconds` holds what was measured on the sample: reading and translating all rows; how fast the destination writes is not
-    known before it does. `bytes` are those of vectors and payload, without the destination's indexes. `worth`: the
-    retention that numbers of pairs reach on rows held out. `doubts` speak against the rows being
-    the translator's; `notes` do not.
+    known before it does. `bytes` are those of vectors and payload, without the destination's indexes. `worth`: the retention
+    that numbers of pairs reach on rows held out. `doubts` speak against the rows being the translator's; `notes` do not.
+    `vector` is the one that was asked for of a row that has several.
     """
 
     source: Description
@@ -88,12 +88,12 @@ class Plan:
     worth: tuple[tuple[int, Retention], ...] = ()
     pairs: int = 0
     resumes: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
+    vector: str = ""
 
     @property
     def expected(self) -> Retention | None:
         """The retention that decides: against true re-embedding where it is known."""
-        return self.scores.get("re-embedding") or self.scores.get("old neighbours")
+        return deciding(self.scores)
 
     @property
     def trusted(self) -> bool:
@@ -116,7 +116,7 @@ class Plan:
             "lengths of rows": lengths + (", scaled to 1 by the source" if source.normalised else ""),
             "ids": "the same" if source.ids else "the rows' numbers: the source has none",
             "payload": ", ".join(source.payload) or "none",
-            "other vectors": ", ".join(name for name in source.named if name != self.extra.get("vector")) or "none",
+            "other vectors": ", ".join(name for name in source.named if name != self.vector) or "none",
             "scores": "another model's: thresholds on similarity must be set anew",
         }
 

@@ -11,12 +11,13 @@ is written whole and atomically instead: killed, it leaves nothing, and begins a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from crossvec.encoders import Step, silent
 from crossvec.errors import CrossvecError, SpaceError, StoreError, UnfinishedError, UsageError
 from crossvec.migration.journal import Journal, id_hash
 from crossvec.migration.reading import pages
@@ -26,7 +27,6 @@ from crossvec.stores.address import with_option
 from crossvec.stores.collection import Collection
 from crossvec.translator import Translator
 
-Step = Callable[[str, float], None]
 NO_VECTOR = "no vector, or one that is not finite or all zeros"
 
 
@@ -41,9 +41,9 @@ def refuse_taken(source: Store, dest: Store) -> None:
     if isinstance(dest, Collection):
         if dest.address.rows is not None:
             raise StoreError(f"{dest.address.url} cannot be written: a destination takes no row slice", "leave rows= out")
-        if dest.exists() and dest.count() and dest.address.options.get("mode") != "upsert":
+        if dest.address.options.get("mode") != "upsert" and dest.exists() and (rows := dest.count()):
             hint = f"name a new collection, or add to this one: {with_option(dest.address.url, 'mode=upsert')}"
-            raise StoreError(f"{dest.address.url} already holds {dest.count():,} rows", hint)
+            raise StoreError(f"{dest.address.url} already holds {rows:,} rows", hint)
     elif there is not None and there.scheme == "file" and Path(there.place).exists():
         raise StoreError(f"{there.place} exists already", "name a new file, or delete it")
 
@@ -63,7 +63,7 @@ def transfer(
     path: Path,
     told: Description,
     batch: int = BATCH_ROWS,
-    progress: Step = lambda _doing, _fraction: None,
+    progress: Step = silent,
 ) -> None:
     """Carry every row across from where the journal stands, and bring the journal, at `path`, to "written".
 

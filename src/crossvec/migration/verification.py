@@ -7,13 +7,13 @@ Uses  migration.reading, migration.journal, stores, translator
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from crossvec.encoders import Step
 from crossvec.migration.journal import Journal, id_hash
 from crossvec.migration.reading import Sample, digest, pages
 from crossvec.space import python_values
@@ -25,7 +25,6 @@ from crossvec.translator import Translator
 
 __all__ = ["Verification", "verify"]
 
-Step = Callable[[str, float], None]
 CLOSE = 1e-4
 """How far a row may lie from its translation, as a part of its length: float32 through a database that scales rows."""
 
