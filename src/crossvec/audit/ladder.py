@@ -52,11 +52,20 @@ BEST = 0.1
 
 @dataclass(frozen=True)
 class Held:
-    """What known pairs say of a translator that has not learned from them: the share that lands near, and its lower bound."""
+    """What known pairs say of a translator that has not learned from them: how many of them land near their match."""
 
-    share: float
-    low: float
+    near: int
     pairs: int
+
+    @property
+    def share(self) -> float:
+        """Return the share that lands near."""
+        return self.near / self.pairs
+
+    @property
+    def low(self) -> float:
+        """Return the lower bound of the share."""
+        return metrics.wilson(float(self.near), self.pairs, LEVEL)[0]
 
 
 @dataclass(frozen=True)
@@ -126,11 +135,6 @@ class Stage:
         drawn = np.random.default_rng(self.seed).choice(others, more, replace=False)
         return np.sort(np.concatenate([self.split.scored, drawn]))
 
-    @property
-    def width(self) -> int:
-        """Return the dimension d of the space the attack is carried on in."""
-        return 0 if self.home is None else self.home.shape[1]
-
     def translated(self, rows: Int[np.ndarray, " k"]) -> Float32[np.ndarray, "k d"]:
         """Return these rows of the store as the attacker has them."""
         stolen = self.case.victim.take(rows).array()
@@ -138,16 +142,14 @@ class Stage:
 
     def naive(self, rows: Int[np.ndarray, " k"]) -> Float32[np.ndarray, "k d"] | None:
         """Return these rows untranslated, cut or filled to the space's width; None where nothing is translated anyway."""
-        if self.rung.translator is None:
+        if self.rung.translator is None or self.home is None:
             return None
-        return resized(self.case.victim.take(rows).array(), self.width)
+        return resized(self.case.victim.take(rows).array(), self.home.shape[1])
 
-    @cached_property
+    @property
     def ideal(self) -> Float32[np.ndarray, "s d"] | None:
         """Return where the scored rows' own texts lie: what a perfect translation gives. None where texts are not known."""
-        if self.rung.translator is None:
-            return None
-        return self.true
+        return None if self.rung.translator is None else self.true
 
     @cached_property
     def true(self) -> Float32[np.ndarray, "s d"] | None:
@@ -178,18 +180,17 @@ def climb(
 ) -> Stage:
     """Learn what an attacker on this rung can, from the rows that are in the store, and return how they look from there."""
     started = time.perf_counter()
-    if name == "vectors" or case.reference is None:
-        if name in ("domain", "pairs"):
-            raise UsageError(f"the rung {name} needs a reference", "give it with --reference")
-        own = case.own_encoder if name == "encoder" else None
-        return Stage(Rung(name), case, split, None, np.empty(0, np.int64), own, seed)
+    if name == "vectors":
+        return Stage(Rung(name), case, split, None, np.empty(0, np.int64), None, seed)
     readable = _readable(name, case)
     home_rows = np.sort(np.random.default_rng(seed).permutation(readable)[:CROWD])
     if name == "encoder":
-        home = None
-        if case.reference_texts is not None and case.own_encoder is not None:
-            home = encoded(case.own_encoder, [case.reference_texts[row] for row in home_rows])
-        return Stage(_timed(Rung(name), started), case, split, home, home_rows, case.own_encoder, seed)
+        home, own = None, case.own_encoder
+        if own is not None and case.reference_texts is not None:
+            home = encoded(own, [case.reference_texts[row] for row in home_rows])
+        return Stage(_timed(Rung(name), started), case, split, home, home_rows, own, seed)
+    if case.reference is None:
+        raise UsageError(f"the rung {name} needs a reference", "give it with --reference")
     stolen, reference, known = case.victim.take(split.present), case.reference.take(readable), None
     if name == "pairs" and case.pairs is not None:
         known = np.stack([np.searchsorted(split.present, case.pairs[:, 0]), case.pairs[:, 1]], axis=1)
@@ -215,7 +216,7 @@ def _held_out(stolen: Space, reference: Space, known: Int[np.ndarray, "p 2"], gi
     """Return how many pairs land near their match, each under a map learned from the other half; None with too few."""
     if len(known) < 8:
         return None
-    hits: list[float] = []
+    near = 0
     drawn = reference.sample(CROWD, given["seed"]).array()
     mean = drawn.mean(0)
     crowd = torch.from_numpy(centred(drawn, mean))
@@ -225,9 +226,8 @@ def _held_out(stolen: Space, reference: Space, known: Int[np.ndarray, "p 2"], gi
         match = torch.from_numpy(centred(reference.take(scored[:, 1]).array(), mean))
         own = (landed * match).sum(1, keepdim=True)
         nearer = (landed @ crowd.T > own + metrics.TIE).double().mean(1)
-        hits += (nearer < BEST).double().tolist()
-    low, _ = metrics.wilson(sum(hits), len(hits), LEVEL)
-    return Held(sum(hits) / len(hits), low, len(hits))
+        near += int((nearer < BEST).sum())
+    return Held(near, len(known))
 
 
 def _timed(rung: Rung, started: float) -> Rung:

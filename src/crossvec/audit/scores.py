@@ -56,6 +56,11 @@ class Score:
     controls: Mapping[str, float] = field(default_factory=dict)
     gates: bool = True
 
+    @classmethod
+    def against(cls, over: str, chance: float, name: str, value: float, low: float, high: float, n: int, **more: Any) -> Score:
+        """Return the score of an attack whose blind control is one number: the lift is as sure as the value."""
+        return cls(name, value, low, high, chance, over, value - chance, low - chance, high - chance, n, **more)
+
     @property
     def of_ideal(self) -> float | None:
         """Return the share of the ideal's lift that was reached, or None where the ideal is not known or has no lift."""
@@ -134,13 +139,12 @@ def area(
     half = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / tests) * deviation
     controls = {"shuffled": 0.5, **_known(seen)}
     low, high = max(0.0, value - half), min(1.0, value + half)
-    return Score(name, value, low, high, 0.5, "shuffled", value - 0.5, low - 0.5, high - 0.5, p + q, controls, gates)
+    return Score.against("shuffled", 0.5, name, value, low, high, p + q, controls=controls, gates=gates)
 
 
 def certainty(name: str, probability: float, enough: float) -> Score:
     """Score a calibrated probability that has no interval of its own; its blind control is the least that counts as sure."""
-    lift = probability - enough
-    return Score(name, probability, probability, probability, enough, "enough", lift, lift, lift, 1, {"enough": enough})
+    return Score.against("enough", enough, name, probability, probability, probability, 1, controls={"enough": enough})
 
 
 def area_under(positives: Float[np.ndarray, " p"], negatives: Float[np.ndarray, " q"]) -> float:

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from crossvec.encoders import Encoder
     from crossvec.space import Space
 
-REPORT = ("report.json", "report.md")
-
-
 INPUTS = (
     click.argument("victim"),
     click.option(
@@ -84,8 +81,8 @@ def audit(
     if output:
         folder = Path(output)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in zip(REPORT, (report.as_json(found.to_json()) + "\n", page), strict=True):
-            (folder / name).write_text(text, encoding="utf-8")
+        (folder / "report.json").write_text(report.as_json(found.to_json()) + "\n", encoding="utf-8")
+        (folder / "report.md").write_text(page, encoding="utf-8")
     options.out(format, found.to_json(), lambda: _rendered(page))
     return found.exit_code
 

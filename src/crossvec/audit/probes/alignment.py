@@ -61,7 +61,7 @@ def _by_verdict(stage: Stage) -> Score:
         held = stage.rung.held
         return share(
             "held-out pairs near their match",
-            (np.arange(held.pairs) < round(held.share * held.pairs)).astype(np.float64),
+            (np.arange(held.pairs) < held.near).astype(np.float64),
             {"chance": np.full(held.pairs, BEST)},
             seed=stage.seed,
         )

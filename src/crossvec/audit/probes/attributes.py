@@ -24,6 +24,7 @@ from crossvec.audit.labels import Labels
 from crossvec.audit.ladder import Stage, encoded
 from crossvec.audit.probes import Reading, Severity
 from crossvec.audit.scores import FEWEST, Score, area, area_under, share
+from crossvec.encoders import Encoder
 
 NULLS = 20
 """Sets of random directions that stand in for the labels, to see what the procedure gives to labels that mean nothing."""
@@ -60,11 +61,12 @@ class Attributes:
         has = has[known]
         vectors = embedded(labels, encoder)
         home = None if stage.home is None else centred(stage.home)
-        scores = {name: calibrated(rows, vectors, home)[known] for name, rows in stage.arms().items()}
+        arms = stage.arms()
+        scores = {name: calibrated(rows, vectors, home)[known] for name, rows in arms.items()}
         guesses = {name: best(scored, labels.k) for name, scored in scores.items()}
         hits = {name: correct(guess, has) for name, guess in guesses.items()}
         seen: dict[str, float | None] = {name: float(hits[name].mean()) for name in hits if name != "attack"}
-        seen["null labels"] = _null(stage.arms()["attack"], vectors.shape, home, labels.k, has, known, stage.seed)
+        seen["null labels"] = _null(arms["attack"], vectors.shape, home, labels.k, has, known, stage.seed)
         blind = {"shuffled": _shuffled(guesses["attack"], has), "commonest": _commonest(has, labels.k)}
         top = share(f"top-{labels.k} accuracy", hits["attack"], blind, seen, seed=stage.seed)
         exposed, table = _each(scores, has, labels.names)
@@ -72,11 +74,10 @@ class Attributes:
         return Reading((top, *exposed), {**counted, **_kinds(hits["attack"], has, labels, stage)})
 
 
-def embedded(labels: Labels, encoder: Any) -> Float32[np.ndarray, "l d"]:
+def embedded(labels: Labels, encoder: Encoder) -> Float32[np.ndarray, "l d"]:
     """Return each label as the mean direction of its sentences, seen from the mean of all labels."""
     sentences = [one for name in labels.names for one in labels.sentences[name]]
-    rows = encoded(encoder, sentences)
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    rows = centred(encoded(encoder, sentences), 0.0)
     ends = np.cumsum([len(labels.sentences[name]) for name in labels.names])
     return centred(np.stack([part.mean(0) for part in np.split(rows, ends[:-1])]))
 

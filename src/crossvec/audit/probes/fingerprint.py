@@ -62,21 +62,8 @@ class Fingerprinted:
         # The quantile and not the mean: the best of all models is what is told.
         chance = float(np.quantile(by_chance, LEVEL))
         value = alike[0][0]
-        low, high = _interval(value, store.dim)
-        lift = Score(
-            "correlation",
-            value,
-            low,
-            high,
-            chance,
-            "shuffled",
-            value - chance,
-            low - chance,
-            high - chance,
-            store.dim,
-            {"shuffled": chance},
-        )
-        return Reading((lift,), details)
+        seen, bounds = {"shuffled": chance}, _interval(value, store.dim)
+        return Reading((Score.against("shuffled", chance, "correlation", value, *bounds, store.dim, controls=seen),), details)
 
 
 def _interval(correlation: float, n: int) -> tuple[float, float]:

@@ -48,33 +48,29 @@ class Membership:
             raise ValueError("the probe lacks a model or texts")  # `lacks` says so first
         inside = stage.true[np.random.default_rng(stage.seed).permutation(len(stage.true))[:MOST_MEMBERS]]
         outside = encoded(stage.encoder, stage.case.texts_of(stage.split.absent))
-        others = stage.home is not None
-        home = np.concatenate([inside, outside]) if stage.home is None else stage.home
         crowds = {"attack": stage.translated(stage.crowd), "naive": stage.naive(stage.crowd)}
-        scores = {
-            name: (_scores(inside, centred(rows), home, others), _scores(outside, centred(rows), home, others))
-            for name, rows in crowds.items()
-            if rows is not None
-        }
-        seen: dict[str, Any] = {name: area_under(*pair) for name, pair in scores.items() if name != "attack"}
-        members, strangers = scores["attack"]
-        found = caught(members, strangers, MOST_FALSE)
-        seen_rate = {name: float(caught(a, b, MOST_FALSE).mean()) for name, (a, b) in scores.items() if name != "attack"}
+        found = _scores(np.concatenate([inside, outside]), {k: v for k, v in crowds.items() if v is not None}, stage.home)
+        scores = {name: np.split(values, [len(inside)]) for name, values in found.items()}
+        members, strangers = scores.pop("attack")
+        seen: dict[str, Any] = {name: area_under(a, b) for name, (a, b) in scores.items()}
+        seen_rate = {name: float(caught(a, b, MOST_FALSE).mean()) for name, (a, b) in scores.items()}
+        hits = caught(members, strangers, MOST_FALSE)
         # The threshold is itself drawn from the non-members, which a bootstrap over members does not see: told, not gated.
         rate = share(
-            "caught at 1 % false", found, {"chance": np.full(len(found), MOST_FALSE)}, seen_rate, seed=stage.seed, gates=False
+            "caught at 1 % false", hits, {"chance": np.full(len(hits), MOST_FALSE)}, seen_rate, seed=stage.seed, gates=False
         )
         counted = {"members": len(members), "non_members": len(strangers), "searched": len(stage.crowd)}
         return Reading((area("AUC", members, strangers, seen), rate), counted)
 
 
 def _scores(
-    documents: Float32[np.ndarray, "k d"], crowd: Float32[np.ndarray, "c d"], home: Float32[np.ndarray, "m d"], others: bool
-) -> Float64[np.ndarray, " k"]:
-    """Return each document's best cosine in the store, less its mean cosine to the nearest of `others`, if there are any."""
-    mean = home.mean(0)
+    documents: Float32[np.ndarray, "k d"],
+    crowds: dict[str, Float32[np.ndarray, "c d"]],
+    home: Float32[np.ndarray, "m d"] | None,
+) -> dict[str, Float64[np.ndarray, " k"]]:
+    """Return each document's best cosine in each crowd, less its mean cosine to the nearest rows of `home`, if there is one."""
+    mean = (documents if home is None else home).mean(0)
     asked = torch.from_numpy(centred(documents, mean))
-    found = nearest(asked, torch.from_numpy(crowd), 1)[0][:, 0]
-    if others:
-        found = found - nearest(asked, torch.from_numpy(centred(home, mean)), EASY)[0].mean(1)
-    return found.double().numpy()
+    easy = 0.0 if home is None else nearest(asked, torch.from_numpy(centred(home, mean)), EASY)[0].mean(1)
+    best = {name: nearest(asked, torch.from_numpy(centred(rows)), 1)[0][:, 0] for name, rows in crowds.items()}
+    return {name: (found - easy).double().numpy() for name, found in best.items()}

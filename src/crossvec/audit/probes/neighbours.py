@@ -50,8 +50,9 @@ class Neighbours:
         if stage.home is None:
             raise ValueError("the probe lacks a reference")  # `lacks` says so first
         home = centred(stage.home)
-        found = {name: _nearest(rows, home) for name, rows in stage.arms().items()}
-        details = {"searched": len(home), "topics": _topics(stage, home)}
+        arms = stage.arms()
+        found = {name: _nearest(rows, home) for name, rows in arms.items()}
+        details = {"searched": len(home), "topics": _topics(stage, arms, home)}
         if stage.ideal is None:
             return Reading((), details)
         right = found["ideal"]
@@ -73,12 +74,14 @@ def _shared(found: Int[np.ndarray, "s k"], right: Int[np.ndarray, "s k"]) -> Any
     return (found[:, :, None] == right[:, None, :]).any(2).mean(1)
 
 
-def _topics(stage: Stage, home: Float32[np.ndarray, "m d"]) -> list[dict[str, Any]]:
+def _topics(
+    stage: Stage, arms: dict[str, Float32[np.ndarray, "s d"]], home: Float32[np.ndarray, "m d"]
+) -> list[dict[str, Any]]:
     """Return the reference's clusters, those with the largest part of the store first, with their shares and words."""
     clusters = max(2, min(TOPICS, len(home) // ROWS_A_TOPIC))
     belongs, centres = kmeans(torch.from_numpy(home), clusters, torch.Generator().manual_seed(stage.seed))
     parts = {"reference": belongs.numpy()}
-    for name, rows in stage.arms().items():
+    for name, rows in arms.items():
         parts[name] = nearest(torch.from_numpy(rows), centres, 1)[1][:, 0].numpy()
     shares = {name: np.bincount(part, minlength=clusters) / len(part) for name, part in parts.items()}
     words = _words(stage, belongs.numpy(), clusters)
