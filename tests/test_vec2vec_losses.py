@@ -11,12 +11,11 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from crossvec.aligners.assignment import balanced, means
 from crossvec.aligners.vec2vec import losses
 from crossvec.aligners.vec2vec.discriminators import Discriminators
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.objective import PRESETS, Objective, Passes, cycles, discriminator_loss, forward, generator_loss
-from crossvec.aligners.vec2vec.teacher import assigned, covariance
+from crossvec.aligners.vec2vec.teacher import assigned
 from crossvec.aligners.vec2vec.warm import start_at
 from crossvec.errors import SettingError
 from crossvec.geometry import polar, unit
@@ -226,40 +225,6 @@ def test_pseudo_pairs_cost_least_where_the_softmax_is_the_plan() -> None:
         losses.pseudo_pairs(end, rows, near, 0.3, 7.0) - losses.pseudo_pairs(end, rows, near, 0.3, 0.0) for end in (near, -near)
     ]
     assert [float(one) for one in extra] == pytest.approx([0, 14], abs=1e-4)
-
-
-@pytest.mark.parametrize("spread", [1.0, 30.0, 300.0])
-def test_assigned_rows_are_means_under_sinkhorns_plans_however_far_apart_the_scores_are(spread: float) -> None:
-    scores = spread * torch.randn(40, 30, generator=Generator().manual_seed(0))
-    plan = balanced(scores)
-    again = (plan / plan.sum(0, keepdim=True)).T
-    there, back = means(scores.clone(), torch.eye(40), torch.eye(30))
-    assert torch.allclose(there, plan, atol=1e-5)
-    assert torch.allclose(back, again, atol=1e-4)
-    for found in (there, back):
-        assert torch.allclose(found.sum(1), torch.ones(len(found)), atol=1e-4), "every row is given its share"
-
-
-@given(seed=st.integers(0, 99), k=st.integers(2, 9), m=st.integers(2, 9))
-@hypothesis(max_examples=15)
-def test_deviations_of_products_are_known_without_the_products(seed: int, k: int, m: int) -> None:
-    a, b, c, d = (
-        torch.randn(n, w, generator=Generator().manual_seed(seed + w)).double() for n, w in ((k, 3), (m, 3), (k, 5), (m, 5))
-    )
-    first, second = (a @ b.T).flatten(), (c @ d.T).flatten()
-    assert float(covariance(a, b, a, b)) == pytest.approx(float(first.var(correction=0)), rel=1e-6, abs=1e-9)
-    expected = float(((first - first.mean()) * (second - second.mean())).mean())
-    assert float(covariance(a, b, c, d)) == pytest.approx(expected, rel=1e-6, abs=1e-9)
-
-
-def test_the_log_sum_of_exponentials_and_its_slope_are_torchs() -> None:
-    a, b = drawn(7, 4).mul_(9).requires_grad_(), drawn(11, 4, seed=1)
-    own, theirs = losses.LogSumExp.apply(a, b), (a @ b.T).logsumexp(1)
-    assert torch.allclose(own, theirs, atol=1e-5)
-    weights = torch.arange(7.0)
-    (mine,) = torch.autograd.grad(own @ weights, a)
-    (right,) = torch.autograd.grad(theirs @ weights, a)
-    assert torch.allclose(mine, right, atol=1e-5)
 
 
 def test_a_teacher_that_is_right_assigns_each_row_to_its_partner() -> None:

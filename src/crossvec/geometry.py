@@ -101,6 +101,11 @@ def fast_type(device: str) -> torch.dtype:
     return torch.float32
 
 
+def widened(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Return numbers in float32, if they were narrower."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 def nearest(
     queries: Float[Tensor, "q d"], keys: Float[Tensor, "m d"], k: int
 ) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:

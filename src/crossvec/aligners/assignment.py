@@ -2,7 +2,7 @@
 
 In    x (n, dx), y (m, dy)   centred unit rows, and maps (dx, dy) and (dy, dx) that are roughly right
 Out   two Linear             maps with a bias whose plain cosines rank as balanced assignments would
-Uses  geometry
+Uses  geometry, aligners.plans
 
 Plain cosine has hubs: target rows near everything, which CSLS (arXiv 1710.04087) and optimal transport correct for when they
 score. A translated vector is searched by plain cosine, so the correction has to go into the map. The teacher is the entropic
@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crossvec.aligners import Linear, Step
+from crossvec.aligners.plans import Deviations, deviations, imitation, means, products, voted
 from crossvec.geometry import TINY, fast_type, unit
 
 BATCH = 2048
@@ -37,11 +38,6 @@ FEWEST = 256
 
 REACH = 0.2
 """Steps x first learning rate: 40 steps of .005. 20 steps of .01 lose .006 of top-1."""
-
-BALANCING = 3  # Sinkhorn rounds; 10 change nothing that seeds do not
-
-FLOOR = 1e-30
-"""Below this a row or column of a kernel is as good as empty."""
 
 Maps = tuple[Linear, Linear]
 """There and back."""
@@ -103,9 +99,10 @@ class _Round:
 
     def __init__(self, teachers: Maps, how: Temperatures, vote: bool) -> None:
         self.teachers, self.how, self.vote = teachers, how, vote
-        self.wide: list[float] = []  # deviations of the teachers' cosines there and back, and of the sum of both
+        self.wide: Deviations | None = None  # of the first batch
         self.weights, self.biases = [], []
-        self.fast = fast_type(teachers[0].weight.device.type)
+        self.kind = teachers[0].weight.device.type
+        self.fast = fast_type(self.kind)
         for map_ in teachers:
             size = map_.weight.shape[1] ** 0.5 / map_.weight.norm().clamp_min(TINY)  # so that a step of Adam means the same
             self.weights.append((map_.weight * size).requires_grad_())
@@ -115,25 +112,22 @@ class _Round:
     def step(self, a: Float[Tensor, "k dx"], b: Float[Tensor, "l dy"], rate: float) -> None:
         """Take one step on a batch of each cloud."""
         there, back = (unit(teacher(rows)) for teacher, rows in zip(self.teachers, (a, b), strict=True))
-        if not self.wide:
-            cosines = _products(there, b), _products(a, back)
-            self.wide = [_wide(scores) for scores in cosines]
-            self.wide.append(_wide(cosines[0] / self.wide[0] + cosines[1] / self.wide[1]))
+        self.wide = self.wide or deviations(there, back, a, b)
         wide, warmth = self.wide, self.how.teacher
-        if self.vote:  # one product of both, side by side
-            sharp = wide[2] * warmth
-            left = torch.cat([there / (wide[0] * sharp), a / (wide[1] * sharp)], 1)
-            meant = means(_products(left, torch.cat([b, back], 1)), a, b, self.fast)
+        if self.vote:
+            meant = voted(there, back, a, b, wide, warmth, self.fast)
         else:
             meant = (
-                means(_products(there / (wide[0] * warmth), b), a, b, self.fast)[0],
-                means(_products(back / (wide[1] * warmth), a), b, a, self.fast)[0],
+                means(products(there / (wide.there * warmth), b, self.fast), a, b, self.fast)[0],
+                means(products(back / (wide.back * warmth), a, self.fast), b, a, self.fast)[0],
             )
         self.optimiser.zero_grad()
         for each, (rows, keys) in enumerate(((a, b), (b, a))):
             with torch.enable_grad():
                 found = unit(torch.addmm(self.biases[each], rows, self.weights[each]))
-            torch.autograd.backward(found, _slope(found.detach(), keys, meant[each], self.how.student * wide[each]))
+                with torch.autocast(self.kind, self.fast, enabled=self.fast != torch.float32):
+                    loss = imitation(found, keys, meant[each], self.how.student * wide[each])
+                torch.autograd.backward(loss)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.step()
@@ -141,57 +135,3 @@ class _Round:
     def maps(self) -> Maps:
         there, back = (Linear(w.detach(), b.detach()) for w, b in zip(self.weights, self.biases, strict=True))
         return there, back
-
-
-def balanced(scores: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-    """Return the plan that Sinkhorn's rounds reach from exp(scores): rows sum to 1, columns nearly to n / m."""
-    for _ in range(BALANCING):
-        scores = scores - scores.logsumexp(0, keepdim=True)
-        scores = scores - scores.logsumexp(1, keepdim=True)
-    return scores.exp()
-
-
-def means(
-    scores: Float[Tensor, "n m"], x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], fast: torch.dtype = torch.float32
-) -> tuple[Float[Tensor, "n dy"], Float[Tensor, "m dx"]]:
-    """Return the mean rows that a plan assigns: of y to each of x, and of x to each of y. Overwrites the scores.
-
-    The plan is `balanced` of the scores, and for the way back what one more half round makes of it. It is kept as a kernel with
-    a factor for each row and column, and only the factors are balanced: the kernel is read and not written again. Its largest
-    number in each row and each column is 1, so that none is lost however far apart the scores are. `fast` is the type of the
-    products with x and y.
-    """
-    scores.sub_(scores.amax(0))
-    shift = scores.amax(1)
-    kernel = scores.sub_(shift[:, None]).exp_()
-    rows = shift.exp()
-    for _ in range(BALANCING):
-        columns = (kernel.T @ rows).clamp_min(FLOOR).reciprocal()
-        rows = (kernel @ columns).clamp_min(FLOOR).reciprocal()
-    taken = (kernel.T @ rows).clamp_min(FLOOR)
-    narrow = kernel.to(fast)
-    there = (narrow @ (columns[:, None] * y).to(fast)).float() * rows[:, None]
-    return there, (narrow.T @ (rows[:, None] * x).to(fast)).float() / taken[:, None]
-
-
-def _slope(
-    found: Float[Tensor, "k d"], keys: Float[Tensor, "l d"], meant: Float[Tensor, "k d"], warmth: float
-) -> Float[Tensor, "k d"]:
-    """Return what the mean cross entropy of softmax(found keys^T / warmth) against a plan changes by, per change of found.
-
-    `meant` is plan @ keys. Written out, not left to autograd, which would keep five matrices as large as the plan.
-    """
-    scores = _products(found / warmth, keys)
-    scores.sub_(scores.amax(1, keepdim=True)).exp_()
-    mass = scores.sum(1, keepdim=True)
-    return (_products(scores, keys.T).div_(mass).sub_(meant)).div_(warmth * len(found))
-
-
-def _wide(scores: Float[Tensor, "n m"]) -> float:
-    """Return their deviation; a batch of copies has none, and is still divided by it."""
-    return max(float(scores.std()), 1e-3)
-
-
-def _products(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-    fast = fast_type(a.device.type)
-    return (a.to(fast) @ b.to(fast).T).float()

@@ -2,7 +2,7 @@
 
 In    rows (k, d) of a space, or latents (k, z)
 Out   (k,)                  one logit a row; no sigmoid
-Uses  torch, aligners.vec2vec.network
+Uses  torch, geometry, aligners.vec2vec.network
 Paper arXiv:2505.12540      section 3.1: like the adapters, without residual connections; sizes of the published configuration
 """
 
@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn.functional import layer_norm, linear, silu
 
-from crossvec.aligners.vec2vec.network import kaiming, widened
+from crossvec.aligners.vec2vec.network import kaiming
 from crossvec.errors import SettingError
+from crossvec.geometry import widened
 
 
 class Discriminator(nn.Module):

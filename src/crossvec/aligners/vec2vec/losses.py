@@ -2,22 +2,21 @@
 
 In    rows (k, d) of unit length, latents (k, z), logits (k,)
 Out   a tensor of no dimensions, a mean over rows (or over pairs of rows)
-Uses  torch, geometry, aligners.vec2vec.network (widened)
+Uses  torch, geometry, aligners.plans
 Paper arXiv:2505.12540      section 3.2; where the published code differs a switch names the two forms
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd import Function
 from torch.nn.functional import cross_entropy, softplus
 
-from crossvec.aligners.vec2vec.network import widened
-from crossvec.geometry import unit
+from crossvec.aligners.plans import imitation
+from crossvec.geometry import unit, widened
 
 Distance = Literal["cosine", "squared"]
 VSP = Literal["published", "paper"]
@@ -119,37 +118,10 @@ def pseudo_pairs(
 ) -> Float[Tensor, ""]:
     """Return what an assignment of target rows asks of translations; `meant` is their mean under a plan whose rows sum to 1.
 
-    First the cross entropy of the translations' softmax over `rows` to the plan: InfoNCE (van den Oord 2018) with soft targets.
-    As cosines are linear in the rows, of the plan it needs the mean only: log sum exp(<f, y_j> / t) - <f, meant> / t. Then
-    `nearness` times the mean 1 - cosine to `meant`. `aligners.assignment` tells why plans, and not the nearest rows.
+    First the cross entropy of the translations' softmax over `rows` to the plan (`aligners.plans`), then `nearness` times the
+    mean 1 - cosine to `meant`. `aligners.assignment` tells why plans, and not the nearest rows.
     """
-    sharp = mapped / temperature
-    found: Tensor = LogSumExp.apply(sharp, rows)  # type: ignore[no-untyped-call]
-    ranked = found.mean() - (sharp * meant).sum(1).mean()
-    return ranked + nearness * distance(mapped, unit(meant), "cosine")
-
-
-class LogSumExp(Function):
-    """log sum_j exp(<a_i, b_j>) of each row of a (k, d) over rows of b (m, d), which get no gradient.
-
-    Its gradient is the mean of b under the softmax, which the forward pass makes at once: the products, the largest tensor of a
-    step, are then read by one softmax, in the type they come in, and nothing of their size is kept or gone through again.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, a: Float[Tensor, "k d"], b: Float[Tensor, "m d"]) -> Float[Tensor, " k"]:
-        """Return the sums, in float32 or wider."""
-        products = a @ b.T
-        with torch.autocast(a.device.type, enabled=False):  # which would widen the products first
-            chances = products.softmax(1)
-        ctx.save_for_backward(widened(chances @ b))
-        return widened(products.amax(1)) - widened(chances.amax(1)).log()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Float[Tensor, " k"]) -> tuple[Float[Tensor, "k d"], None]:
-        """Return the gradient of `a`."""
-        (mean,) = ctx.saved_tensors
-        return gradients[0][:, None] * mean, None
+    return imitation(mapped, rows, meant, temperature) + nearness * distance(mapped, unit(meant), "cosine")
 
 
 def _paired(real: Tensor, fake: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import pad
 
 from crossvec.errors import SettingError
-from crossvec.geometry import unit
+from crossvec.geometry import unit, widened
 
 Norm = Literal["layer", "batch"]
 Shortcut = Literal["pad", "linear"]
@@ -192,11 +192,6 @@ class Network(nn.Module):
         if self.shape.norm == "batch" or len(batches) == 1:
             return [part(rows) for rows in batches]
         return list(part(torch.cat(list(batches))).split([len(rows) for rows in batches]))
-
-
-def widened(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Return numbers in float32, if they were narrower."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def kaiming(into: int, out: int, generator: Generator | None) -> nn.Linear:

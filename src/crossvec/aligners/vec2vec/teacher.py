@@ -3,7 +3,7 @@
 In    a network, rows x (k, dx) and y (m, dy) of two of its spaces
 Out   Assigned              the rows, and what plans both ways make of them
       taught_by()           a network of linear maps that assigns better than the one that training starts at
-Uses  aligners.assignment, aligners.vec2vec.{network, warm, data}
+Uses  aligners.{assignment, plans}, aligners.vec2vec.{network, warm, data}
 
 Both directions vote on each pair of rows: their errors differ where the maps are no transposes of each other, and a pair that
 both call near is more often one text. The network itself is no better a teacher: taught by its own average it drifts.
@@ -19,9 +19,10 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from crossvec.aligners import Alignment, silent
-from crossvec.aligners.assignment import TEMPERATURES, learn, means
+from crossvec.aligners.assignment import TEMPERATURES, learn
+from crossvec.aligners.plans import deviations, voted
 from crossvec.aligners.vec2vec.data import Rows, mixed
-from crossvec.aligners.vec2vec.network import Network, widened
+from crossvec.aligners.vec2vec.network import Network
 from crossvec.aligners.vec2vec.warm import start_at, weight
 
 Direction = tuple[str, str]
@@ -34,9 +35,7 @@ STEPS = 40
 """Steps of each round of its learning."""
 
 SHARP = 0.15
-"""The teacher's temperature, in deviations of its scores: .1 finds .006 more right rows, .3 comes .009 nearer in cosine."""
-
-LEAST = 1e-3
+"""The teacher's temperature, in deviations of its scores. Sharper ones find more right rows, softer ones have more cosine."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,30 +68,12 @@ def taught_by(linear: Mapping[Direction, Alignment], spaces: Mapping[str, Rows],
 
 @torch.no_grad()
 def assigned(network: Network, source: str, target: str, x: Tensor, y: Tensor, softness: float) -> Assigned:
-    """Return how a network in evaluation assigns rows; `softness` is the student's temperature in deviations of the cosines.
-
-    Scores are the sum of both directions' cosines, each in its own deviations: one product of rows laid side by side, as the
-    deviations are known before it from products of the narrow sides.
-    """
+    """Return how a network in evaluation assigns rows; `softness` is the student's temperature in deviations of the cosines."""
     latents = network.encode_each({source: x, target: y})
     there, back = network.decode(target, latents[source]), network.decode(source, latents[target])
-    wide = [covariance(*ends, *ends).sqrt().clamp_min(LEAST) for ends in ((there, y), (x, back))]
-    correlation = covariance(there, y, x, back) / (wide[0] * wide[1])
-    sharp = SHARP * (2 + 2 * correlation).clamp_min(0).sqrt().clamp_min(LEAST)
-    left = torch.cat([there / (wide[0] * sharp), x / (wide[1] * sharp)], 1)
+    wide = deviations(there, back, x, y)
     kind = x.device.type
     fast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
-    scores = widened(left @ torch.cat([y, back], 1).T)
     with torch.autocast(kind, enabled=False):
-        meant = means(scores, x, y, fast)
-    return Assigned(x, y, *meant, *(softness * float(deviation) for deviation in wide))
-
-
-def covariance(
-    a: Float[Tensor, "k d"], b: Float[Tensor, "m d"], c: Float[Tensor, "k e"], d: Float[Tensor, "m e"]
-) -> Float[Tensor, ""]:
-    """Return the covariance of all a_i b_j with all c_i d_j, without making any of them."""
-    count = len(a) * len(b)
-    both = (widened(a.T @ c) * widened(b.T @ d)).sum() / count
-    ends = (a.sum(0) * b.sum(0)).sum() * (c.sum(0) * d.sum(0)).sum()
-    return (both - ends / count**2).clamp_min(0) if a is c else both - ends / count**2
+        meant = voted(there, back, x, y, wide, SHARP, fast)
+    return Assigned(x, y, *meant, softness * wide.there, softness * wide.back)
