@@ -116,7 +116,6 @@ def moved(source: str, dest: str) -> None:
 
 def bare_pgvector(source: str, dest: str) -> None:
     """Binary reading by key, binary COPY, vectors as NumPy arrays: what PostgreSQL's own client does best."""
-    import psycopg
     from pgvector.psycopg import register_vector
     from psycopg.types.json import Jsonb
 
@@ -137,7 +136,6 @@ def bare_pgvector(source: str, dest: str) -> None:
                 copy.set_types(["int8", "vector", "jsonb"])
                 for key, vector, payload in rows:
                     copy.write_row((key, vector, Jsonb(payload)))
-    assert psycopg
 
 
 def bare_qdrant(source: str, dest: str) -> None:
@@ -248,16 +246,13 @@ def retention(data: Path, counts: list[int], seed: int, effort: str) -> None:
 
     def add(name: str, pairs: int, carried: np.ndarray, seconds: float, translator: Any) -> None:
         carried = np.ascontiguousarray(carried, np.float32)
+        near = gate.neighbours(carried, carried, "cosine", own=True)
         scores = {
             "new_model_queries": gate.retention(
                 "re-embedding", best, gate.neighbours(truth, carried, "cosine", own=True), len(truth), seed=seed
             ),
-            "translated_queries": gate.retention(
-                "re-embedding", best, gate.neighbours(carried, carried, "cosine", own=True), len(truth), seed=seed
-            ),
-            "old_neighbours": gate.retention(
-                "old neighbours", old, gate.neighbours(carried, carried, "cosine", own=True), len(truth), seed=seed
-            ),
+            "translated_queries": gate.retention("re-embedding", best, near, len(truth), seed=seed),
+            "old_neighbours": gate.retention("old neighbours", old, near, len(truth), seed=seed),
         }
         verdict = translator.verdict.to_json() if translator else None
         used = translator.card["aligner"] if translator else name

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from crossvec.aligners import Effort, Step, silent
 from crossvec.audit.defences import Defence
 from crossvec.audit.frontier import Trial, defend
-from crossvec.audit.inputs import Case
+from crossvec.audit.inputs import QUICK, WHOLE, Case, remembering
 from crossvec.audit.labels import Labels
 from crossvec.audit.ladder import Rung, Stage, allowed, climb
 from crossvec.audit.policy import SEVERITIES, Policy, Waiver
@@ -49,12 +49,6 @@ __all__ = [
 
 SCHEMA = "crossvec-audit/1"
 """Keys may be added under one number; none is renamed or given another meaning."""
-
-SCORED = 2000
-QUICK_SCORED = 1000
-MAX_ROWS = 50_000
-QUICK_MAX_ROWS = 15_000
-"""Rows of each side that a translator is learned from, and rows that are scored; on two cores `quick` must take 3 minutes."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +146,10 @@ def audit(
     started = time.perf_counter()
     chosen = [create(one) if isinstance(one, str) else one for one in (probes or names())]
     policy, day = policy or Policy(), today or date.today()
-    scored, max_rows = (QUICK_SCORED, QUICK_MAX_ROWS) if quick else (SCORED, MAX_ROWS)
+    scored, max_rows = QUICK if quick else WHOLE
     effort = "quick" if quick else effort
     learning: dict[str, Any] = {"effort": effort, "seed": seed, "max_rows": max_rows, "device": device}
+    case = remembering(case)
     split = case.split(scored, seed)
     names_ = allowed(case)
     rungs: list[Rung] = []

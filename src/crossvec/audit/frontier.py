@@ -22,7 +22,7 @@ from jaxtyping import Float32
 from crossvec import metrics
 from crossvec.aligners import Effort, Step, silent
 from crossvec.audit.defences import STANDARD, Defence
-from crossvec.audit.inputs import Case, Split
+from crossvec.audit.inputs import QUICK, Case, Split, remembering
 from crossvec.audit.ladder import RungName, Stage, allowed, climb, encoded
 from crossvec.audit.policy import Policy
 from crossvec.audit.probes import create
@@ -85,8 +85,8 @@ def defend(
     defences: Sequence[Defence] = STANDARD,
     *,
     policy: Policy | None = None,
-    scored: int = 1000,
-    max_rows: int = 15_000,
+    scored: int = QUICK.scored,
+    max_rows: int = QUICK.learned,
     effort: Effort = "quick",
     seed: int = 0,
     device: str = "auto",
@@ -98,7 +98,7 @@ def defend(
     """
     if case.reference is None:
         raise UsageError("defences are measured against an attacker, who needs texts", "give a reference: --reference STORE")
-    rules = policy or Policy()
+    rules, case = policy or Policy(), remembering(case)
     split = case.split(scored, seed)
     rungs = [rung for rung in allowed(case) if rung in ("domain", "pairs")]
     faced: list[tuple[str, Case]] = [(rung, case) for rung in rungs]

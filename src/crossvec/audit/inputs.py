@@ -12,24 +12,36 @@ like the members.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int
 
 from crossvec.audit.labels import Labels
-from crossvec.encoders import Encoder
+from crossvec.encoders import Encoder, Step, silent
 from crossvec.errors import UsageError
 from crossvec.geometry import TINY
 from crossvec.space import Space
 
-__all__ = ["Case", "Split", "centred", "resized"]
+__all__ = ["QUICK", "WHOLE", "Case", "Split", "centred", "remembering", "resized"]
 
 FEWEST_SCORED = 20
 """Scores of fewer rows say nothing at the audit's level."""
 
 MOST_ABSENT = 500
+
+
+class Sizes(NamedTuple):
+    """Rows that are scored, and rows of each side that a translator is learned from."""
+
+    scored: int
+    learned: int
+
+
+WHOLE = Sizes(2000, 50_000)
+QUICK = Sizes(1000, 15_000)
+"""On two cores `quick` must take 3 minutes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +140,40 @@ def resized(rows: Float32[np.ndarray, "k d"], dim: int) -> Float32[np.ndarray, "
     filled = np.zeros((len(rows), dim), np.float32)
     filled[:, : min(dim, rows.shape[1])] = rows[:, :dim]
     return filled
+
+
+@dataclass(frozen=True, eq=False)
+class Remembered:
+    """An Encoder that embeds a list of texts once: every rung, and every defence tried, asks for the same texts again."""
+
+    encoder: Encoder
+    rows: dict[tuple[str, ...], Float32[np.ndarray, "_ d"]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.encoder.name
+
+    @property
+    def version(self) -> str:
+        return self.encoder.version
+
+    @property
+    def dim(self) -> int:
+        return self.encoder.dim
+
+    def encode(self, texts: Sequence[str], *, query: bool = False, progress: Step = silent) -> Float32[np.ndarray, "n d"]:
+        if query:
+            return self.encoder.encode(texts, query=True, progress=progress)
+        asked = tuple(texts)
+        if asked not in self.rows:
+            self.rows[asked] = self.encoder.encode(texts, progress=progress)
+        return self.rows[asked]
+
+
+def remembering(case: Case) -> Case:
+    """Return the case with encoders that embed no list of texts twice; one model in both places is remembered as one."""
+    known = {id(one): Remembered(one) for one in (case.encoder, case.own_encoder) if one is not None}
+    return replace(case, encoder=known.get(id(case.encoder)), own_encoder=known.get(id(case.own_encoder)))
 
 
 def _same_width(who: str, encoder: Encoder | None, what: str, space: Space | None) -> None:

@@ -98,13 +98,14 @@ def defend(names: tuple[str, ...], quick: bool, format: str, **given: Any) -> in
     """
     from crossvec.audit import frontier, page
     from crossvec.audit.defences import STANDARD, named
+    from crossvec.audit.inputs import QUICK, WHOLE
 
     chosen = tuple(map(named, names))
     how = {name: given[name] for name in ("effort", "seed", "device")} | ({"effort": "quick"} if quick else {})
-    rows: dict[str, Any] = {} if quick else {"scored": 2000, "max_rows": 50_000}
+    scored, max_rows = QUICK if quick else WHOLE
     rules, case = _policy(given["policy"]), _case(given)
     with progress.shown() as step:
-        trials = frontier.defend(case, chosen or STANDARD, policy=rules, progress=step, **rows, **how)
+        trials = frontier.defend(case, chosen or STANDARD, policy=rules, scored=scored, max_rows=max_rows, progress=step, **how)
     verdicts = {trial.verdict for trial in trials} if chosen else set()
     code = 1 if "broken" in verdicts else 3 if "inconclusive" in verdicts else 0
     record = {"schema": frontier.SCHEMA, "exit_code": code, "defences": [trial.to_json() for trial in trials]}
