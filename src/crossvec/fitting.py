@@ -41,10 +41,8 @@ FEWEST_ROWS = 50
 SEEDS: dict[str, int] = {"quick": 1, "standard": 3, "thorough": 8}
 """How many seeds `auto` tries, at each effort, before it settles for the best verdict it has seen."""
 
-
 FEW_PAIRS = 1000
 """Below this `auto` also learns without pairs: measured on three real encoders, a good unpaired map beats 300 pairs."""
-
 
 ENOUGH_FOR_SHAPE = 1000
 """Rows of each side below which `auto` with pairs does not learn without them too: minutes, and sampling hides the shape."""
@@ -58,7 +56,6 @@ PAIRED: dict[str, tuple[str, ...]] = {
 
 FEWEST_PAIRS = 10
 """Below this nothing is compared: `auto` takes Procrustes, which needs no choice and sends to zero what no pair speaks of."""
-
 
 ENOUGH_TO_TRAIN = 2000
 """Rows of each side below which vec2vec is not tried: samples too small to say whether it helps."""
@@ -364,7 +361,8 @@ def _share(step: Step, begun: float, ended: float) -> Step:
 def _part(step: Step, number: int, count: int) -> Step:
     """Return a Step that reports a whole attempt as its share of the fit."""
     label = f" (attempt {number + 1} of up to {count})" if number else ""
-    return lambda doing, fraction: step(doing + label, (number + min(max(fraction, 0.0), 1.0)) / count)
+    share = _share(step, number / count, (number + 1) / count)
+    return lambda doing, fraction: share(doing + label, fraction)
 
 
 def _settings(one: Aligner) -> dict[str, Any]:

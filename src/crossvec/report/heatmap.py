@@ -2,17 +2,17 @@
 
 In    what Universal.cosines returns: before, latent, and the same of shuffled rows
 Out   a PNG of four tables of numbers (the paper's figure 4, and what chance makes of it)
-Uses  matplotlib (the extra `plot`)
+Uses  report.picture; matplotlib (the extra `plot`)
 Paper arXiv:2505.12540      figure 4
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from crossvec.errors import MissingExtraError, UsageError
+from crossvec.errors import UsageError
+from crossvec.report.picture import blank, saved
 
 TITLES = {
     "before": "before: as the models give them",
@@ -27,20 +27,13 @@ def draw_cosines(path: str | Path, cosines: Mapping[str, Mapping[str, Mapping[st
 
     Raises MissingExtraError without matplotlib, and UsageError where a table is missing or tells of other spaces.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("drawing needs matplotlib", "pip install 'crossvec[plot]'") from None
-
     spaces = list(cosines.get("before", {}))
     for name in TITLES:
         table = cosines.get(name, {})
         if not spaces or list(table) != spaces or any(set(line) != set(spaces) for line in table.values()):
             raise UsageError(f"the cosines {name!r} are missing or incomplete", "draw what Universal.cosines returns")
     side = max(2.6, 0.75 * len(spaces) + 1.2)
-    figure = Figure(figsize=(2 * side, 2 * side), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank((2 * side, 2 * side))
     for panel, (name, title) in zip(figure.subplots(2, 2).flat, TITLES.items(), strict=True):
         numbers = [[cosines[name][a][b] for b in spaces] for a in spaces]
         panel.imshow(numbers, cmap="Blues", vmin=0, vmax=1)
@@ -50,8 +43,4 @@ def draw_cosines(path: str | Path, cosines: Mapping[str, Mapping[str, Mapping[st
         for i, line in enumerate(numbers):
             for j, number in enumerate(line):
                 panel.text(j, i, f"{number:.2f}", ha="center", va="center", fontsize=9, color="w" if number > 0.6 else "k")
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    # Written in one go, so that an interruption leaves no half a picture.
-    Path(path).write_bytes(png.getvalue())
-    return Path(path)
+    return saved(figure, path)

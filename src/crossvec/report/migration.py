@@ -10,12 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from crossvec.migration import Outcome, Plan, learning
 from crossvec.migration.gate import Gate, Retention
 from crossvec.migration.transfer import duration
+from crossvec.report.text import line, listed, note
 
 COLOUR = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
 MEANING = {
@@ -77,12 +76,12 @@ def planned(it: Plan, least: float) -> RenderableType:
     if it.resumes:
         told["goes on after"] = f"{it.resumes:,} rows"
     return Group(
-        _line((f"{it.source.url} -> {it.dest}", "bold")),
-        _pairs(told),
+        line((f"{it.source.url} -> {it.dest}", "bold")),
+        listed(told),
         *_verdict(it),
         *(_score(score) for score in it.scores.values()),
         *_worth(it),
-        *map(_note, (*it.doubts, *it.notes)),
+        *map(note, (*it.doubts, *it.notes)),
         _gate(it.gate(least), it.expected, least, it),
     )
 
@@ -100,18 +99,18 @@ def migrated(it: Outcome, least: float) -> RenderableType:
         "time": f"{duration(it.seconds['transfer'])}, and {duration(it.seconds['verify'])} to check",
     }
     return Group(
-        _line((f"{it.plan.source.url} -> {it.plan.dest}", "bold")),
-        _pairs(told),
+        line((f"{it.plan.source.url} -> {it.plan.dest}", "bold")),
+        listed(told),
         *_verdict(it.plan),
         *(_score(score) for score in it.scores.values()),
-        *map(_note, (*it.plan.doubts, *it.notes)),
+        *map(note, (*it.plan.doubts, *it.notes)),
         _gate(it.gate, it.retention, least, it.plan) if found.good else _broken(it),
     )
 
 
 def _broken(it: Outcome) -> RenderableType:
     told = f"; what is in {it.plan.dest} is not what was written: rows were changed meanwhile, or lost"
-    return _line(("gate: ", "bold"), ("FAIL", "bold red"), told)
+    return line(("gate: ", "bold"), ("FAIL", "bold red"), told)
 
 
 def _verdict(it: Plan) -> list[RenderableType]:
@@ -120,7 +119,7 @@ def _verdict(it: Plan) -> list[RenderableType]:
         f"{card.get('aligner', 'unknown aligner')}, {it.pairs:,} pairs" if it.pairs else f"{card.get('aligner', '?')}, unpaired"
     )
     judged = f"verdict {verdict.status}, probability {verdict.probability:.2f}" if verdict else "not judged"
-    return [_line(("translator: ", "bold"), f"{learned}; {judged}")]
+    return [line(("translator: ", "bold"), f"{learned}; {judged}")]
 
 
 def _score(it: Retention) -> RenderableType:
@@ -131,7 +130,7 @@ def _score(it: Retention) -> RenderableType:
         controls += f", old numbers {it.identity:.3f}"
     if it.old is not None:
         controls += f", the old model's own search {it.old:.3f}"
-    return _line(
+    return line(
         (f"retention {asked}: ", "bold"),
         f"recall@10 {it.recall:.3f} ({low:.3f} to {high:.3f}), nDCG@10 {it.ndcg:.3f};"
         f" {it.queries:,} queries, pool {it.pool:,}; {controls}",
@@ -144,16 +143,16 @@ def _worth(it: Plan) -> list[RenderableType]:
         if len(it.worth) > 1:
             (some, before), (most, after) = it.worth[-2:]
             told += f"; from {some:,} to {most:,}: {after.recall - before.recall:+.3f}"
-        return [_line(("what pairs are worth here: ", "bold"), f"recall@10 on rows held out: {told}")]
+        return [line(("what pairs are worth here: ", "bold"), f"recall@10 on rows held out: {told}")]
     if "re-embedding" in it.scores:
         return []
     advice = "texts of some rows would tell how good it is, and teach more than rows alone: --encoder NAME --texts FILE"
-    lines: list[RenderableType] = [_line(("what would help: ", "bold"), advice)]
+    lines: list[RenderableType] = [line(("what would help: ", "bold"), advice)]
     if known := learning.measured():
         each = ", ".join(f"{_pairs_of(one)} {one['recall_at_10']:.3f}" for one in known["results"])
         place = f"{known['source']} -> {known['target']}"
-        lines.append(_line(f"  measured on {place}, against true re-embedding: recall@10 {each}"))
-        lines.append(_line(f"  there, {_helped(known['results'], it.pairs)}"))
+        lines.append(line(f"  measured on {place}, against true re-embedding: recall@10 {each}"))
+        lines.append(line(f"  there, {_helped(known['results'], it.pairs)}"))
     return lines
 
 
@@ -172,7 +171,7 @@ def _helped(results: list[dict[str, Any]], pairs: int) -> str:
 
 
 def _gate(gate: Gate, it: Retention | None, least: float, plan: Plan) -> RenderableType:
-    return _line(
+    return line(
         ("gate: ", "bold"), (gate, f"bold {COLOUR[gate]}"), f" at --min-retention {least:g}; {_why(gate, it, least, plan)}"
     )
 
@@ -196,18 +195,3 @@ def _rows(skipped: list[dict[str, Any]]) -> str:
 
 def _payload(differ: int | None) -> str:
     return "payload left behind" if differ is None else f"{differ:,} payloads differ"
-
-
-def _pairs(values: dict[str, str]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for key, value in values.items():
-        table.add_row(f"  {key}", value)
-    return table
-
-
-def _note(text: str) -> Text:
-    return Text(f"note: {text}", style="yellow")
-
-
-def _line(*parts: str | tuple[str, str]) -> Text:
-    return Text.assemble(*parts, no_wrap=True, overflow="ignore")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,12 +35,7 @@ def draw(
 
     Raises MissingExtraError without matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("drawing needs matplotlib", "pip install 'crossvec[plot]'") from None
-
+    figure = blank((11, 5.4))
     chosen = np.random.default_rng(seed)
     if paired:
         picked = np.sort(chosen.permutation(len(source))[:ROWS])
@@ -51,8 +47,6 @@ def draw(
     ours = _seen(translator.target, translator.translate(source.array()))
     axes = torch.linalg.svd(theirs, full_matrices=False)[2][:2].T
 
-    figure = Figure(figsize=(11, 5.4), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
     titles = "before: the source's numbers as they are", "after: translated"
     joined = chosen.permutation(len(source))[:LINES]
     reach = float((theirs @ axes).abs().max()) * 1.08
@@ -69,9 +63,26 @@ def draw(
     figure.axes[0].legend(loc="upper left", frameon=False, markerscale=3)
     lines = f"; lines join {min(LINES, len(source))} pairs" if paired else ""
     figure.supxlabel(f"plane of the target's two main axes, {len(target):,} and {len(source):,} rows{lines}", fontsize=9)
+    return saved(figure, path)
+
+
+def blank(size: tuple[float, float]) -> Any:
+    """Return an empty figure of this width and height, in inches; raises MissingExtraError without matplotlib."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("drawing needs matplotlib", "pip install 'crossvec[plot]'") from None
+
+    figure = Figure(figsize=size, dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def saved(figure: Any, path: str | Path) -> Path:
+    """Write a figure as PNG, in one go, so that an interruption leaves no half a picture."""
     png = io.BytesIO()
     figure.savefig(png, format="png")
-    # Written in one go, so that an interruption leaves no half a picture.
     Path(path).write_bytes(png.getvalue())
     return Path(path)
 

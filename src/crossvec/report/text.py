@@ -41,7 +41,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 def verdict(it: Verdict) -> RenderableType:
     """Say what the verdict is, what it means and what it rests on."""
     status = it.status, f"bold {COLOUR[it.status]}"
-    head = _line(("verdict: ", "bold"), status, f", probability {it.probability:.2f}; {MEANING[it.status]}")
+    head = line(("verdict: ", "bold"), status, f", probability {it.probability:.2f}; {MEANING[it.status]}")
     return Group(head, _pairs("evidence, gathered without labels", it.evidence)) if it.evidence else head
 
 
@@ -50,8 +50,8 @@ def fitted(translator: Translator, folder: Any = None) -> RenderableType:
     card = translator.card
     tried = list(card.get("trace", ()))
     parts: list[RenderableType] = [
-        _line((card["what"], "bold")),
-        _line(f"{card['aligner']}, {card['seconds']:.1f} s, {_memory(card['peak_memory_bytes'])} peak memory"),
+        line((card["what"], "bold")),
+        line(f"{card['aligner']}, {card['seconds']:.1f} s, {_memory(card['peak_memory_bytes'])} peak memory"),
     ]
     if len(tried) > 1:
         table = _table("tried", "seed", "seconds", "verdict", "probability")
@@ -69,7 +69,7 @@ def fitted(translator: Translator, folder: Any = None) -> RenderableType:
     if translator.verdict:
         parts.append(verdict(translator.verdict))
     if folder is not None:
-        parts.append(_line(f"saved to {folder}"))
+        parts.append(line(f"saved to {folder}"))
         if translator.verdict and translator.verdict.status == "aligned":
             parts.append(following(f"crossvec translate {folder} SOURCE DEST"))
         else:
@@ -79,12 +79,12 @@ def fitted(translator: Translator, folder: Any = None) -> RenderableType:
 
 def translated(record: Mapping[str, Any]) -> RenderableType:
     """Say how many rows were written where."""
-    return _line(f"{record['rows']:,} rows written to {record['dest']} in {record['seconds']:.1f} s")
+    return line(f"{record['rows']:,} rows written to {record['dest']} in {record['seconds']:.1f} s")
 
 
 def written(path: Any) -> RenderableType:
     """Say that a file is there now."""
-    return _line(f"wrote {path}")
+    return line(f"wrote {path}")
 
 
 def scores(it: Scores) -> RenderableType:
@@ -109,19 +109,19 @@ def scores(it: Scores) -> RenderableType:
     guessed = [f"{min(1.0, k * it.chance):.3f}" for k in tops]
     table.add_row("guessing", f"{it.chance:.3f}", "", *guessed, f"{(it.pool + 1) / 2:.1f}", "0.500", "", "", style="dim")
     meaning = "rank: mean rank of the true match · centred: cosine after centring · ceiling: a translator fitted on other pairs"
-    return Group(_line((f"{it.pool:,} pairs", "bold")), table, _line((meaning, "dim")), *map(_note, it.warnings))
+    return Group(line((f"{it.pool:,} pairs", "bold")), table, line((meaning, "dim")), *map(note, it.warnings))
 
 
 def profile(place: Description, it: Profile | None) -> RenderableType:
     """Tabulate what a store says that it holds, and what its vectors are like where two or more could be measured."""
     head = _pairs(f"{place.url}, {place.format} of {place.dtype}", _held(place))
     if it is None:
-        return Group(head, _note("fewer than two rows with a usable vector: there is nothing to measure"))
+        return Group(head, note("fewer than two rows with a usable vector: there is nothing to measure"))
     told = it.to_json()
     notes, _, _, _ = (told.pop(name) for name in ("notes", "name", "rows", "dim"))
     nested = {name: told.pop(name) for name in list(told) if isinstance(told[name], Mapping)}
     tables = (_pairs(name, values) for name, values in nested.items())
-    return Group(head, _pairs(f"measured on {told.pop('scanned'):,} rows", told), *tables, *map(_note, notes))
+    return Group(head, _pairs(f"measured on {told.pop('scanned'):,} rows", told), *tables, *map(note, notes))
 
 
 def _held(place: Description) -> dict[str, Any]:
@@ -150,8 +150,8 @@ def likeness(it: Likeness) -> RenderableType:
     table = _table("shape", "a", "b")
     for name in one:
         table.add_row(_words(name), _shown(one[name]), _shown(other[name]))
-    head = _line(("a fit without pairs looks ", "bold"), (outlook, f"bold {COLOUR[outlook]}"))
-    parts = [head, *(_line(f"  {reason}") for reason in reasons), _pairs("both", told), table]
+    head = line(("a fit without pairs looks ", "bold"), (outlook, f"bold {COLOUR[outlook]}"))
+    parts = [head, *(line(f"  {reason}") for reason in reasons), _pairs("both", told), table]
     more = {"pairs": pairs, "trial: a short search on third moments": trial}
     return Group(*parts, *(_pairs(title, values) for title, values in more.items() if values))
 
@@ -163,7 +163,7 @@ def plugins(kinds: Mapping[str, Sequence[Mapping[str, Any]]]) -> RenderableType:
         table = _table("name", "from", "needs")
         for row in rows:
             table.add_row(row["name"], row["origin"], _needs(row))
-        parts += [_line((kind, "bold")), table if rows else _line(("none", "dim"))]
+        parts += [line((kind, "bold")), table if rows else line(("none", "dim"))]
     return Group(*parts)
 
 
@@ -173,12 +173,12 @@ def bars(title: str, values: Mapping[str, float], most: float = 1.0) -> Renderab
     for name, value in values.items():
         eighths = round(8 * BAR * min(max(value / most, 0), 1))
         table.add_row(name, f"{value:.3f}", EIGHTHS[8] * (eighths // 8) + EIGHTHS[eighths % 8].strip())
-    return Group(_line((title, "bold")), table)
+    return Group(line((title, "bold")), table)
 
 
 def following(command: str) -> Text:
     """Say what to type next."""
-    return _line(("next: ", "dim"), (command, "cyan"))
+    return line(("next: ", "dim"), (command, "cyan"))
 
 
 def _needs(row: Mapping[str, Any]) -> str:
@@ -187,18 +187,24 @@ def _needs(row: Mapping[str, Any]) -> str:
     return f"{row['extra']}, installed" if row["installed"] else f"pip install 'crossvec[{row['extra']}]'"
 
 
-def _pairs(title: str, values: Mapping[str, Any]) -> RenderableType:
+def listed(values: Mapping[str, Any]) -> Table:
+    """List named values, one a line."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for key, value in values.items():
         table.add_row(f"  {_words(key)}", _shown(value))
-    return Group(_line((title, "bold")), table)
+    return table
+
+
+def _pairs(title: str, values: Mapping[str, Any]) -> RenderableType:
+    return Group(line((title, "bold")), listed(values))
 
 
 def _words(key: str) -> str:
     return key.replace("_", " ")
 
 
-def _note(text: str) -> Text:
+def note(text: str) -> Text:
+    """Say what a reader should know before relying on the rest."""
     return Text(f"note: {text}", style="yellow")
 
 
@@ -236,7 +242,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _line(*parts: str | tuple[str, str]) -> Text:
+def line(*parts: str | tuple[str, str]) -> Text:
     """Return text that is never broken, so that a command or a path in it can be copied."""
     return Text.assemble(*parts, no_wrap=True, overflow="ignore")
 
