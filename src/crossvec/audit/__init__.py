@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from crossvec.aligners import Effort, Step, silent
 from crossvec.audit.defences import Defence
+from crossvec.audit.figures import Figures, figures
 from crossvec.audit.frontier import Trial, defend
 from crossvec.audit.inputs import QUICK, WHOLE, Case, remembering
 from crossvec.audit.labels import Labels
@@ -70,7 +71,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found. `readings` are by rung and probe; `not_run` says what each probe that did not run needs."""
+    """What an audit found. `readings` are by rung and probe; `not_run` says what each probe that did not run needs.
+
+    `figures` holds by rung what pictures are drawn from, and is in no JSON.
+    """
 
     store: dict[str, Any]
     rungs: tuple[Rung, ...]
@@ -82,6 +86,7 @@ class Audit:
     settings: dict[str, Any] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     seconds: float = 0.0
+    figures: dict[str, Figures] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Literal["leaks", "inconclusive", "nothing found"]:
@@ -155,6 +160,7 @@ def audit(
     rungs: list[Rung] = []
     readings: dict[tuple[str, str], Reading] = {}
     not_run: list[tuple[str, str, str]] = []
+    drawn: dict[str, Figures] = {}
     for number, name in enumerate(names_):
 
         def step(doing: str, part: float, number: int = number, name: str = name) -> None:
@@ -170,6 +176,7 @@ def audit(
                 continue
             step(probe.name, 1.0)
             readings[name, probe.name] = probe.measure(stage)
+        drawn[name] = figures(stage, (name, "attributes") in readings)
     _asked_for_ran([one for one in probes or () if isinstance(one, str)], chosen, readings, not_run)
     trials = defend(case, defences, policy=policy, scored=scored, progress=progress, **learning) if defences else []
     progress("done", 1.0)
@@ -186,7 +193,7 @@ def audit(
     store = {"name": case.victim.name, "rows": len(case.victim), "dim": case.victim.dim}
     notes = _notes(rungs, readings, policy, day)
     spent = time.perf_counter() - started
-    return Audit(store, tuple(rungs), readings, findings, tuple(not_run), notes, tuple(trials), settings, policy, spent)
+    return Audit(store, tuple(rungs), readings, findings, tuple(not_run), notes, tuple(trials), settings, policy, spent, drawn)
 
 
 def _asked_for_ran(
