@@ -30,7 +30,7 @@ from crossvec.audit.scores import FEWEST, LEVEL, RESAMPLES, Score, share
 from crossvec.encoders import Encoder
 from crossvec.errors import UsageError
 
-__all__ = ["bits", "checked", "entities", "measures", "numbers", "others", "words"]
+__all__ = ["bits", "checked", "entities", "in_order", "measures", "numbers", "others", "words"]
 
 SHIFTS = 4
 """Other documents that a guess is scored against; their mean is the control."""
@@ -91,10 +91,15 @@ def checked(truths: Sequence[str], guesses: Sequence[str]) -> tuple[list[str], l
     return list(truths), list(guesses)
 
 
-def words(text: str) -> Counter[str]:
-    """Return the words of a text and how often each stands in it, without case, accents kept, possessive s cut off."""
+def in_order(text: str) -> list[str]:
+    """Return the words of a text as they follow each other, without case, accents kept, possessive s cut off."""
     plain = re.sub(r"(?<=\w)['’]s\b", "", unicodedata.normalize("NFKC", text).casefold())
-    return Counter(WORD.findall(plain))
+    return WORD.findall(plain)
+
+
+def words(text: str) -> Counter[str]:
+    """Return the words of a text and how often each stands in it."""
+    return Counter(in_order(text))
 
 
 def numbers(text: str) -> Counter[str]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -68,23 +68,7 @@ class OpenAIEncoder(Batched):
         model, _, url = request.model.partition("@")
         if not model:
             raise UsageError(f"{request.name} names no model", "write openai:MODEL or openai:MODEL@https://host/v1")
-        url = url or OFFICIAL
-        key = _key(url, request)
-        try:
-            import openai
-        except ImportError:
-            raise missing(f"the encoder {request.name}", "openai", "openai") from None
-        # A redirect would carry the texts to a place that nobody named.
-        http = openai.DefaultHttpxClient(follow_redirects=False)
-        client = openai.OpenAI(
-            base_url=url,
-            api_key=key or NO_KEY,
-            max_retries=RETRIES,
-            timeout=TIMEOUT,
-            http_client=http,
-            organization="",
-            project="",
-        )
+        client = connected(url or OFFICIAL, request.name)
         made = cls(client, model, request)
         if request.send_texts and not made.dim:
             made._rows([PROBE], False)
@@ -123,23 +107,10 @@ class OpenAIEncoder(Batched):
             raise UsageError(
                 f"{self.name} would send texts to {self._host}", "allow it with --send-texts (send_texts=True in Python)"
             )
-        if self._client.api_key == NO_KEY and self._host == urlsplit(OFFICIAL).netloc:
-            raise UsageError(f"there is no key for {self._host}", "put it into the environment: export OPENAI_API_KEY=…")
-        import openai
-
-        self._pace.wait(sum(map(_tokens, texts)))
         asked: dict[str, Any] = {"model": self._model, "input": texts}
-        try:
-            answer = self._client.embeddings.create(**asked | ({"dimensions": self._cut_to} if self._cut_to else {}))
-        except openai.APIStatusError as problem:
-            raise _refused(self.name, self._host, problem.response, problem.body) from None
-        except openai.APIConnectionError as problem:
-            why = type(problem.__cause__ or problem).__name__
-            raise UnfinishedError(
-                f"{self._host} cannot be reached ({why})", "check the address and the network, then run the same line again"
-            ) from None
-        except (openai.OpenAIError, ValueError, TypeError, AttributeError) as problem:
-            raise self._wrong(f"something else than vectors ({type(problem).__name__})") from None
+        asked |= {"dimensions": self._cut_to} if self._cut_to else {}
+        self._pace.wait(sum(map(_tokens, texts)))
+        answer = answered(self._client, lambda: self._client.embeddings.create(**asked), "vectors", self.name)
         return self._vectors(answer, len(texts))
 
     def _vectors(self, answer: Any, n: int) -> Float32[np.ndarray, "k d"]:
@@ -169,6 +140,52 @@ class OpenAIEncoder(Batched):
         )
 
 
+def connected(url: str, name: str) -> Any:
+    """Return the official client for an endpoint, with the key from the environment; nothing is sent yet.
+
+    `name` is what errors call the model. Raises UsageError for an address that would give away a secret.
+    """
+    key = _key(url, name)
+    try:
+        import openai
+    except ImportError:
+        raise missing(f"the model {name}", "openai", "openai") from None
+    # A redirect would carry the texts to a place that nobody named.
+    http = openai.DefaultHttpxClient(follow_redirects=False)
+    return openai.OpenAI(
+        base_url=url,
+        api_key=key or NO_KEY,
+        max_retries=RETRIES,
+        timeout=TIMEOUT,
+        http_client=http,
+        organization="",
+        project="",
+    )
+
+
+def answered(client: Any, ask: Callable[[], Any], what: str, name: str) -> Any:
+    """Return what an endpoint answers; raises UsageError or UnfinishedError where no retry has helped, or it is not `what`."""
+    host = urlsplit(str(client.base_url)).netloc
+    if client.api_key == NO_KEY and host == urlsplit(OFFICIAL).netloc:
+        raise UsageError(f"there is no key for {host}", "put it into the environment: export OPENAI_API_KEY=…")
+    import openai
+
+    try:
+        return ask()
+    except openai.APIStatusError as problem:
+        raise _refused(name, host, problem.response, problem.body) from None
+    except openai.APIConnectionError as problem:
+        why = type(problem.__cause__ or problem).__name__
+        raise UnfinishedError(
+            f"{host} cannot be reached ({why})", "check the address and the network, then run the same line again"
+        ) from None
+    except (openai.OpenAIError, ValueError, TypeError, AttributeError) as problem:
+        raise UnfinishedError(
+            f"{host} answered with something else than {what} ({type(problem).__name__})",
+            "check that the address is of an API that speaks as OpenAI's does; most end in /v1",
+        ) from None
+
+
 @dataclass
 class Pace:
     """Keeps requests a minute and tokens a minute under what the provider allows, by waiting before each request."""
@@ -193,21 +210,23 @@ def _tokens(text: str) -> int:
     return ascii_bytes // plain + (total - ascii_bytes) // other + 1
 
 
-def _key(url: str, request: Request) -> str:
+def _key(url: str, name: str) -> str:
     """Return the key for an endpoint, "" for none; OpenAI's own goes to OpenAI alone."""
     parts = urlsplit(url)
     if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise UsageError(f"{request.name.partition('@')[0]}@… names no endpoint", "write openai:MODEL@https://host/v1")
+        raise UsageError(f"{name.partition('@')[0]}@… names no endpoint", "write openai:MODEL@https://host/v1")
     if parts.username or parts.password:
         # Not repeated in the message: it is on the screen already, and should not be in a log too.
         raise UsageError("an endpoint's address holds a user or password", "put the key into CROSSVEC_API_KEY instead")
     official = parts.hostname == urlsplit(OFFICIAL).hostname and parts.scheme == "https"
-    name = "CROSSVEC_API_KEY"
-    if not os.environ.get(name) and official:
-        name = "OPENAI_API_KEY"
-    key = os.environ.get(name, "").strip()
+    variable = "CROSSVEC_API_KEY"
+    if not os.environ.get(variable) and official:
+        variable = "OPENAI_API_KEY"
+    key = os.environ.get(variable, "").strip()
     if key and parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        raise UsageError(f"the key in {name} would travel unencrypted to {parts.hostname}", f"use https, or unset {name}")
+        raise UsageError(
+            f"the key in {variable} would travel unencrypted to {parts.hostname}", f"use https, or unset {variable}"
+        )
     return key
 
 
@@ -234,10 +253,11 @@ def _refused(name: str, host: str, response: Any, body: Any) -> UsageError | Unf
     if 300 <= status < 400:
         return UsageError(f"{host} answered {status}, a redirect, which is not followed", "name the place that it leads to")
     if status in (400, 413, 422):
-        return UsageError(told, f"try smaller batches ({name}{'&' if '?' in name else '?'}batch=16), or shorten the texts")
+        option = f"{name}{'&' if '?' in name else '?'}batch=16"
+        return UsageError(told, f"shorten the texts; an encoder can send fewer at once: {option}")
     wait = response.headers.get("retry-after")
     hint = f"it asks to wait {wait} s" if status == 429 and wait else "try later"
-    return UnfinishedError(told, f"{hint}; with --cache FOLDER the same line goes on where it stopped")
+    return UnfinishedError(told, f"{hint}; an embedding with --cache FOLDER goes on where it stopped")
 
 
 def _said(body: Any) -> str:
