@@ -173,7 +173,7 @@ def test_a_case_that_does_not_fit_together_is_refused(world: Planted) -> None:
 
 
 def test_a_report_holds_no_text_of_the_victim_and_every_score(found: Audit, world: Planted) -> None:
-    from crossvec.audit.page import markdown
+    from crossvec.report.audit.markdown import markdown
 
     page = markdown(found)
     told = page + repr(found.to_json())

@@ -10,8 +10,8 @@ from test_audit_world import planted
 
 from crossvec.audit import defend
 from crossvec.audit.defences import DEFENCES, STANDARD, named
-from crossvec.audit.page import defences
 from crossvec.errors import UsageError
+from crossvec.report.audit.markdown import defences
 
 
 @pytest.fixture(scope="module")

@@ -53,12 +53,24 @@ def inputs(command: Any) -> Any:
     return command
 
 
+def _schema(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    """Print the JSON Schema of what an audit tells, and leave."""
+    if asked:
+        from crossvec.report.audit import schema
+
+        click.echo(json.dumps(schema(), indent=2))
+        context.exit()
+
+
 @click.command(short_help="What would a stolen store give away?")
 @inputs
 @click.option("--probe", "probes", multiple=True, metavar="NAME", help="Only this probe, such as attributes; repeatable.")
 @click.option("--models", metavar="FILE", help="Fingerprints of further models.")
 @click.option("--defences", is_flag=True, help="Also try the usual defences, each against an attack of its own.")
-@click.option("-o", "--output", metavar="FOLDER", help="Also write report.json and report.md there.")
+@click.option("-o", "--output", metavar="FOLDER", help="Also write report.html, .json, .md, .sarif and .xml (JUnit) there.")
+@click.option(
+    "--schema", is_flag=True, is_eager=True, expose_value=False, callback=_schema, help="Print the schema of the JSON."
+)
 def audit(
     probes: tuple[str, ...], models: str | None, defences: bool, output: str | None, quick: bool, format: str, **given: Any
 ) -> int:
@@ -66,24 +78,23 @@ def audit(
 
     Exit code 1 when something leaks, 3 when an attack could not be carried out for sure, 0 when nothing was found.
     """
-    from crossvec import report
     from crossvec.audit import audit as run
     from crossvec.audit.defences import STANDARD
-    from crossvec.audit.page import markdown
+    from crossvec.report import audit as reports
+    from crossvec.report.audit.markdown import markdown
 
     chosen, rules = _probes(probes, models), _policy(given["policy"])
     how = {name: given[name] for name in ("effort", "seed", "device")}
+    if output:
+        reports.prepared(output)
     case = _case(given)
     with progress.shown() as step:
         tried = STANDARD if defences else ()
         found = run(case, probes=chosen, policy=rules, defences=tried, quick=quick, progress=step, **how)
-    page = markdown(found)
     if output:
-        folder = Path(output)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.json").write_text(report.as_json(found.to_json()) + "\n", encoding="utf-8")
-        (folder / "report.md").write_text(page, encoding="utf-8")
-    options.out(format, found.to_json(), lambda: _rendered(page))
+        for path in reports.write(found, output, policy=_from_here(given["policy"])):
+            options.advise(f"wrote {path}")
+    options.out(format, found.to_json(), lambda: _rendered(markdown(found)))
     return found.exit_code
 
 
@@ -96,9 +107,10 @@ def defend(names: tuple[str, ...], quick: bool, format: str, **given: Any) -> in
     Nothing is written. Exit code 1 when a defence that was named is broken, 3 when that is not known of one, else 0; without
     --defence the usual ones are compared, and the code is 0.
     """
-    from crossvec.audit import frontier, page
+    from crossvec.audit import frontier
     from crossvec.audit.defences import STANDARD, named
     from crossvec.audit.inputs import QUICK, WHOLE
+    from crossvec.report.audit import markdown
 
     chosen = tuple(map(named, names))
     how = {name: given[name] for name in ("effort", "seed", "device")} | ({"effort": "quick"} if quick else {})
@@ -109,7 +121,7 @@ def defend(names: tuple[str, ...], quick: bool, format: str, **given: Any) -> in
     verdicts = {trial.verdict for trial in trials} if chosen else set()
     code = 1 if "broken" in verdicts else 3 if "inconclusive" in verdicts else 0
     record = {"schema": frontier.SCHEMA, "exit_code": code, "defences": [trial.to_json() for trial in trials]}
-    options.out(format, record, lambda: _rendered(page.defences(trials)))
+    options.out(format, record, lambda: _rendered(markdown.defences(trials)))
     return code
 
 
@@ -132,6 +144,14 @@ def _probes(asked: Sequence[str], models: str | None) -> list[Any] | None:
     # Given as probes and not by name, as what was not asked for need not be able to run.
     chosen: list[Any] = list(asked) or [create(name) for name in names()]
     return [further if further.name in (one, getattr(one, "name", "")) else one for one in chosen]
+
+
+def _from_here(policy: str | None) -> str:
+    """Return the policy's path as code scanning wants it, from the folder that the audit runs in."""
+    from crossvec.audit.policy import FILE
+
+    path, here = Path(policy or FILE).resolve(), Path.cwd()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name
 
 
 def _policy(path: str | None) -> Policy | None:

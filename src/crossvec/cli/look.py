@@ -93,16 +93,18 @@ def compare(a: str, b: str, paired: bool, trial: bool | None, seed: int, format:
     return 0
 
 
-@click.command(short_help="What can be named: aligners, stores, encoders.")
+@click.command(short_help="What can be named: aligners, stores, encoders, probes.")
 @options.verb
 def plugins(format: str, config: str | None) -> int:
-    """List the aligners, stores and encoders that can be named, where they come from and what they still need."""
+    """List the aligners, stores, encoders and probes that can be named, where they come from and what they still need."""
     from crossvec import aligners, encoders, report, stores
+    from crossvec.audit.probes import PROBES
 
     kinds = {
         "aligners": _listed(aligners.ALIGNERS, "crossvec.aligners"),
         "stores": _listed({**stores.STORES, **stores.DATABASES}, "crossvec.stores"),
         "encoders": _listed(encoders.ENCODERS, "crossvec.encoders"),
+        "probes": _listed(PROBES, "crossvec.probes"),
     }
     options.out(format, kinds, lambda: report.plugins(kinds))
     return 0

@@ -1,0 +1,167 @@
+"""tables — what an audit tells beside its scores, as tables that every page shows alike.
+
+In    Audit
+Out   Tables: a title, what it says, heads and rows of text; texts of the victim only when they are asked for
+Uses  audit, report.audit.words
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from crossvec.audit import Audit, Trial
+from crossvec.audit.ladder import HOLDS
+from crossvec.audit.scores import LEVEL
+from crossvec.report.audit.words import clean, shown
+
+__all__ = ["Table", "defences", "rungs", "scores", "tables"]
+
+MOST = 15  # lines of labels
+
+TRIED = (
+    "Broken: an attacker who knows the defence but no key learns more than a guess would. Inconclusive: a translator failed or "
+    "was not sure; with more rows it may not. Recall is of each row's ten nearest before, looked for after."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table, whose first `words` columns hold words and the others numbers; `open` where a page should not fold it."""
+
+    title: str
+    says: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: int = 1
+    open: bool = False
+
+
+def scores(it: Audit) -> Table:
+    """Return every score beside its controls."""
+    heads = (
+        "question",
+        "score",
+        "value",
+        "interval",
+        "blind",
+        "lift",
+        "its interval",
+        "untranslated",
+        "perfect",
+        "of perfect",
+        "rows",
+    )
+    rows = []
+    for (rung, probe), reading in it.readings.items():
+        for one in reading.scores:
+            naive, ideal = (shown(one.controls.get(name)) for name in ("naive", "ideal"))
+            rows.append(
+                (
+                    f"{clean(probe)}, {rung}",
+                    clean(one.name),
+                    shown(one.value),
+                    f"{shown(one.low)} to {shown(one.high)}",
+                    f"{shown(one.chance)} ({one.over})",
+                    f"{one.lift:+.3f}",
+                    f"{one.lift_low:+.3f} to {one.lift_high:+.3f}",
+                    naive,
+                    ideal,
+                    "" if one.of_ideal is None else f"{one.of_ideal:.0%}",
+                    f"{one.n:,}",
+                )
+            )
+    says = (
+        f"Intervals are at level {LEVEL:g}. Blind is the best guess that does not look at the vectors, and the lift is over "
+        "it; untranslated compares the vectors as they are; perfect is what a perfect translation would give."
+    )
+    return Table("Every score beside its controls", says, heads, rows, words=2, open=True)
+
+
+def tables(it: Audit) -> list[Table]:
+    """Return what is told of each reading, and of the defences tried, in the order of a report."""
+    made = []
+    for (rung, probe), reading in it.readings.items():
+        if tell := TOLD.get(probe):
+            made += [table for table in tell(rung, reading.details) if table.rows]
+    return [*made, *([defences(it.trials)] if it.trials else [])]
+
+
+def defences(trials: Sequence[Trial]) -> Table:
+    """Return what each defence costs a search and what it still gives away."""
+    seen = list(dict.fromkeys(key for trial in trials for key in trial.scores))
+    heads = ["", "defence", "keyed", "recall@10 kept", "verdict", "broken by", *(f"{probe}, {rung}" for rung, probe in seen)]
+    rows = []
+    for number, it in enumerate(trials, 1):
+        cells = [str(number), it.defence.name, "yes" if it.defence.keyed else ""]
+        cells += [f"{it.recall:.3f}", it.verdict, it.broken_by or ""]
+        for rung, probe in seen:
+            score, status = it.scores.get((rung, probe)), it.status.get(rung)
+            doubt = "" if status == "aligned" else f", {status}"
+            cells.append(f"{shown(score.value)} against {shown(score.chance)}{doubt}" if score else "")
+        rows.append(cells)
+    return Table(
+        "Defences: what each costs a search, and what it still gives away", TRIED, heads, rows, words=len(heads), open=True
+    )
+
+
+def rungs(it: Audit) -> Table:
+    """Return what each attacker was given, and why its translator can be believed or not."""
+    rows = []
+    for rung in it.rungs:
+        verdict = rung.translator.verdict if rung.translator else None
+        converged, tried = rung.seeds
+        because = [f"{verdict.status}, probability {verdict.probability:.2f}"] if verdict else []
+        if rung.held:
+            because.append(f"{rung.held.share:.0%} of {rung.held.pairs} held-out pairs land near")
+        attempts = f"{converged} of {tried}" if tried else ""
+        rows.append((rung.name, HOLDS[rung.name], rung.status if rung.translator else "", "; ".join(because), attempts))
+    says = "Each rung is an attacker. A translator that failed supports no claim."
+    heads = ("rung", "the attacker holds", "translator", "because", "attempts that were sure")
+    return Table("What the attacker was given", says, heads, rows, words=len(heads))
+
+
+def _labels(rung: str, told: Mapping[str, Any]) -> list[Table]:
+    measured = sorted((one for one in told.get("labels", ()) if "auc" in one), key=lambda one: -one["low"])
+    rows = [
+        (
+            clean(one["label"]),
+            f"{one['rows']:,}",
+            shown(one["auc"]),
+            f"{shown(one['low'])} to {shown(one['high'])}",
+            shown(one.get("naive")),
+            shown(one.get("ideal")),
+        )
+        for one in measured[:MOST]
+    ]
+    says = f"The {len(rows)} most exposed of {len(measured)} labels that enough rows have. AUC: 0.5 is guessing, 1 is certain."
+    return [Table(f"Labels, rung {rung}", says, ("label", "rows", "AUC", "interval", "untranslated", "perfect"), rows)]
+
+
+def _topics(rung: str, told: Mapping[str, Any]) -> list[Table]:
+    rows = [
+        (clean(", ".join(one["words"])), _part(one.get("store")), _part(one.get("store_truly")), _part(one.get("reference")))
+        for one in told.get("topics", ())
+        if one.get("words")
+    ]
+    says = "In words of the attacker's own texts: what part of the store they place there, and what part truly lies there."
+    return [Table(f"Topics, rung {rung}", says, ("topic", "of the store", "truly", "of the reference"), rows)]
+
+
+def _models(_rung: str, told: Mapping[str, Any]) -> list[Table]:
+    rows = [(clean(one["model"]), shown(one["correlation"])) for one in told.get("resembles", ())]
+    same = clean(", ".join(told.get("same_dimension", ()))) or "none known"
+    says = (
+        f"Models of {told['dim']} dimensions: {same}. The values look like {clean(told['stored_as'])}, of "
+        f"{'unit' if told['unit_norm'] else 'no unit'} length, with {told['near_duplicates']:,} near duplicates."
+    )
+    return [Table("Models that the vectors resemble", says, ("model", "correlation"), rows or [("none measured", "")])]
+
+
+TOLD = {"attributes": _labels, "neighbours": _topics, "fingerprint": _models}
+"""Probes that tell more than scores."""
+
+
+def _part(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
