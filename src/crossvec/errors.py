@@ -10,6 +10,9 @@ CrossvecError                 anything crossvec refuses or cannot finish; has a 
 └── UnfinishedError           the work could not be finished: disk full, killed, out of memory (exit code 4)
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class CrossvecError(Exception):
     """Anything crossvec refuses or cannot finish.
@@ -52,3 +55,10 @@ class UnfinishedError(CrossvecError):
     """The work could not be finished: disk full, interrupted, out of memory."""
 
     exit_code = 4
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint that asks for the word most like this one, where one is, and names all there are."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known)}"

@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 from crossvec.encoders import Encoder, Step, silent
-from crossvec.errors import StoreError
+from crossvec.errors import StoreError, did_you_mean
 from crossvec.space import Space
-from crossvec.stores.address import Address, did_you_mean
+from crossvec.stores.address import Address
 
 BATCH_TEXTS = 2048
 TEXT_NAMES = ("text", "texts", "content", "body", "passage", "sentence", "document", "chunk")

@@ -9,7 +9,6 @@ An aligner is a frozen dataclass whose fields are its settings. Each sibling mod
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import import_module
@@ -20,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crossvec.aligners.maps import Linear, Map, Residual
-from crossvec.errors import SettingError
+from crossvec.errors import SettingError, did_you_mean
 
 __all__ = ["ALIGNERS", "Aligner", "Alignment", "Effort", "Linear", "Map", "Residual", "Step", "create", "names", "settings"]
 
@@ -99,7 +98,7 @@ def aligner_class(name: str) -> type:
     for entry in entry_points(group="crossvec.aligners"):
         if entry.name == name:
             return entry.load()  # type: ignore[no-any-return]
-    raise SettingError(f"there is no aligner {name!r}", _nearest(name, names()))
+    raise SettingError(f"there is no aligner {name!r}", did_you_mean(name, names()))
 
 
 def settings(name: str) -> dict[str, Any]:
@@ -119,7 +118,7 @@ def create(name: str, options: Mapping[str, Any] | None = None) -> Aligner:
     values = {}
     for key, value in (options or {}).items():
         if key not in known:
-            raise SettingError(f"the aligner {name} has no setting {key!r}", _nearest(key, known))
+            raise SettingError(f"the aligner {name} has no setting {key!r}", did_you_mean(key, known))
         values[key] = _convert(key, value, hints[key])
     return kind(**values)  # type: ignore[no-any-return]
 
@@ -142,8 +141,3 @@ def _convert(key: str, value: Any, wanted: Any) -> Any:
         except (TypeError, ValueError):
             raise SettingError(f"{key} cannot be {value!r}", f"use a number such as {key}=1") from None
     return value
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known)}"

@@ -11,14 +11,13 @@ defence keeps neighbours by moving all rows alike; whoever has the key undoes it
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
 
-from crossvec.errors import UsageError
+from crossvec.errors import UsageError, did_you_mean
 
 __all__ = ["DEFENCES", "KEYED", "STANDARD", "Defence", "named"]
 
@@ -55,9 +54,7 @@ def named(name: str) -> Defence:
     """Return the defence that "noise:0.01" or "rotate" names; raises UsageError with the nearest right name."""
     kind, _, strength = name.partition(":")
     if kind not in DEFENCES:
-        near = difflib.get_close_matches(kind, DEFENCES, n=1, cutoff=0.5)
-        hint = (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(DEFENCES)}"
-        raise UsageError(f"there is no defence {kind!r}", hint)
+        raise UsageError(f"there is no defence {kind!r}", did_you_mean(kind, DEFENCES))
     default, what = DEFENCES[kind][1:]
     if default is None:
         if strength:

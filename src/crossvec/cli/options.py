@@ -7,14 +7,13 @@ Uses  click
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from crossvec.errors import SettingError, UsageError
+from crossvec.errors import SettingError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -45,7 +44,7 @@ class Verbs(click.Group):
 
     def resolve_command(self, context: click.Context, words: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if words and not words[0].startswith("-") and words[0] not in self.commands:
-            raise UsageError(f"there is no verb {words[0]!r}", _nearest(words[0], list(self.commands)))
+            raise UsageError(f"there is no verb {words[0]!r}", did_you_mean(words[0], list(self.commands)))
         return super().resolve_command(context, words)
 
 
@@ -102,7 +101,7 @@ def _read_config(context: click.Context, _parameter: click.Parameter, path: str 
     given = {key.replace("-", "_"): value for key, value in table.items()}
     for key, value in given.items():
         if key not in known:
-            raise SettingError(f"{path}: there is no key {key!r} for crossvec {context.info_name}", _nearest(key, known))
+            raise SettingError(f"{path}: there is no key {key!r} for crossvec {context.info_name}", did_you_mean(key, known))
         if isinstance(value, dict) != (key == SETTINGS):
             raise SettingError(
                 f"{path}: the key {key!r} has the wrong shape", "[settings] is the one table; the rest are values"
@@ -120,11 +119,6 @@ def _read_settings(context: click.Context, _parameter: click.Parameter, words: t
             raise SettingError(f"-s takes key=value, not {word!r}", "for example  -s starts=4096")
         settings[key.strip().replace("-", "_")] = value.strip()
     return settings
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known)}"
 
 
 def verb(command: C) -> C:

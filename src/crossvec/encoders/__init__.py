@@ -11,7 +11,6 @@ encoder promises what tests/contract/test_encoder.py states.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 from jaxtyping import Float32
 
-from crossvec.errors import MissingExtraError, UsageError
+from crossvec.errors import MissingExtraError, UsageError, did_you_mean
 
 __all__ = [
     "ENCODERS",
@@ -128,7 +127,7 @@ class Request:
         """Raise UsageError, with the nearest right name, when an option is not one of `known`."""
         for option in self.options:
             if option not in known:
-                hint = _nearest(option, known) if known else f"write {self.name.partition('?')[0]}"
+                hint = did_you_mean(option, known) if known else f"write {self.name.partition('?')[0]}"
                 raise UsageError(f"the encoder {self.name} takes no option {option!r}", hint)
 
     def number(self, option: str, least: int = 1) -> int | None:
@@ -208,10 +207,5 @@ def _of_folder(name: str) -> str:
         raise UsageError(f"{name} does not say what kind of model it holds", hint)
     raise UsageError(
         f"there is no encoder and no folder {name!r}",
-        f"{_nearest(name, names())}; one of the Hugging Face hub is sentence-transformers:ORGANISATION/MODEL",
+        f"{did_you_mean(name, names())}; one of the Hugging Face hub is sentence-transformers:ORGANISATION/MODEL",
     )
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known)}"

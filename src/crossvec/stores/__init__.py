@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 from urllib.parse import quote
 
-from crossvec.errors import StoreError
+from crossvec.errors import StoreError, did_you_mean
 from crossvec.space import BATCH_ROWS, Space
-from crossvec.stores.address import Address, did_you_mean
+from crossvec.stores.address import Address
 from crossvec.stores.places import hint_for, scheme_of
 
 __all__ = ["DATABASES", "STORES", "Address", "Description", "Store", "names", "open"]

@@ -9,14 +9,13 @@ A plain path is taken as it is written: only its query is decoded. An existing f
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
-from crossvec.errors import StoreError
+from crossvec.errors import StoreError, did_you_mean
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 SLICE = re.compile(r"(\d*):(\d*)")
@@ -113,13 +112,6 @@ class Address:
         for name in self.options:
             if name not in (known := sorted(known)):
                 raise StoreError(f"{self.place} takes no option {name!r}", did_you_mean(name, ["rows", *known]))
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a hint that asks for the word most like this one, where one is, and names all there are."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known)}"
 
 
 def with_option(url: str, option: str) -> str:

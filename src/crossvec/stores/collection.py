@@ -20,10 +20,10 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from jaxtyping import Float32
 
-from crossvec.errors import SpaceError, StoreError
+from crossvec.errors import SpaceError, StoreError, did_you_mean
 from crossvec.space import BATCH_ROWS, Space, python_values
 from crossvec.stores import Description
-from crossvec.stores.address import did_you_mean, with_option
+from crossvec.stores.address import with_option
 from crossvec.stores.connection import Connected
 from crossvec.stores.documents import ID, columns, documents, joined, norm_key, plain, reserved, unpack, weight
 from crossvec.stores.rows import UNIT, Key, Layout, Page, filled, lengthened

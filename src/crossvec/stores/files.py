@@ -18,10 +18,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from crossvec.errors import SpaceError, StoreError
+from crossvec.errors import SpaceError, StoreError, did_you_mean
 from crossvec.space import BATCH_ROWS, Space
 from crossvec.stores import Description
-from crossvec.stores.address import Address, did_you_mean
+from crossvec.stores.address import Address
 from crossvec.stores.atomic import atomically
 
 VECTOR_NAMES = ("vectors", "vector", "embeddings", "embedding")

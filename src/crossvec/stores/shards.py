@@ -24,9 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float32
 
-from crossvec.errors import StoreError
+from crossvec.errors import StoreError, did_you_mean
 from crossvec.stores import Description
-from crossvec.stores.address import did_you_mean
 from crossvec.stores.atomic import atomically
 from crossvec.stores.collection import Collection, chosen
 from crossvec.stores.documents import NORM, REST, names, pack

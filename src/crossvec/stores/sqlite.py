@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from crossvec.errors import StoreError
+from crossvec.errors import StoreError, did_you_mean
 from crossvec.stores import Description
-from crossvec.stores.address import did_you_mean, with_option
+from crossvec.stores.address import with_option
 from crossvec.stores.collection import Collection, chosen
 from crossvec.stores.documents import REST, names
 from crossvec.stores.rows import Key, Layout, Page

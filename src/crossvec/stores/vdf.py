@@ -24,9 +24,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crossvec.errors import StoreError
+from crossvec.errors import StoreError, did_you_mean
 from crossvec.space import BATCH_ROWS
-from crossvec.stores.address import did_you_mean, with_option
+from crossvec.stores.address import with_option
 from crossvec.stores.atomic import atomically
 from crossvec.stores.rows import Layout
 from crossvec.stores.shards import Folder, Listing, ShardFolder

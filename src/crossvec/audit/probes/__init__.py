@@ -11,7 +11,6 @@ name is the probe's, the value a class that can be made without arguments.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -20,7 +19,7 @@ from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
 from crossvec.audit.ladder import Stage
 from crossvec.audit.scores import Score
-from crossvec.errors import UsageError
+from crossvec.errors import UsageError, did_you_mean
 
 __all__ = ["PROBES", "Probe", "Reading", "Severity", "create", "names"]
 
@@ -79,6 +78,4 @@ def create(name: str) -> Probe:
     for entry in entry_points(group="crossvec.probes"):
         if entry.name == name:
             return cast(Probe, entry.load()())
-    near = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
-    hint = (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(names())}"
-    raise UsageError(f"there is no probe {name!r}", hint)
+    raise UsageError(f"there is no probe {name!r}", did_you_mean(name, names()))
