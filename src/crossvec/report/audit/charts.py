@@ -25,6 +25,8 @@ __all__ = ["Chart", "charts", "leak_of"]
 
 WIDE = 5.0  # inches of 72 units: as wide as a phone
 LONGEST = 18  # characters of a label
+TRIED = {"broken": (BAD, "o"), "unbroken": (GOOD, "s"), "inconclusive": (MUTED, "D")}
+NEAR = 0.025  # of the axes: defences nearer than this to each other share a mark
 STATUS = {"aligned": (GOOD, "o"), "uncertain": (MUTED, "s"), "failed": (BAD, "X")}
 
 
@@ -60,7 +62,7 @@ def _leakage(it: Audit) -> Chart | None:
                 panel.plot([value], [place], **mark)
         for label, mark in LEGEND.items():
             panel.plot([], [], label=label, **mark)
-        names = [f"{clean(probe)}, {rung}\n{clean(score.name)[:24]}" for rung, probe, score in reversed(scores)]
+        names = [f"{clean(probe)}, {rung}\n{clean(score.name)[:28]}" for rung, probe, score in reversed(scores)]
         panel.set(xlim=(min(0.0, *(s.low for _, _, s in scores)) - 0.03, 1.03), ylim=(-0.6, len(scores) - 0.4))
         panel.set_yticks(range(len(names)), names, fontsize=11)
         panel.grid(axis="x", lw=0.6)
@@ -136,7 +138,9 @@ def _confusion(rung: str, it: Confusion) -> Chart:
                 if share >= 0.005:
                     panel.text(across + 0.5, down + 0.5, f"{100 * share:.0f}", ha="center", va="center", fontsize=10)
         panel.set(xlim=(0, len(names) + 1), ylim=(len(names), 0), xlabel="taken for, of 100 rows of each label")
-        panel.set_yticks([i + 0.5 for i in range(len(names))], [f"{name} {i + 1}" for i, name in enumerate(names)], fontsize=11)
+        panel.set_yticks(
+            [i + 0.5 for i in range(len(names))], [f"{name} ({i + 1})" for i, name in enumerate(names)], fontsize=11
+        )
         panel.set_xticks(
             [i + 0.5 for i in range(len(names) + 1)], [*(str(i + 1) for i in range(len(names))), "other"], fontsize=11
         )
@@ -170,7 +174,7 @@ def _seeds(it: Audit) -> Chart | None:
             panel.plot([one["verdict"]["probability"]], [place], ls="", marker=shape, ms=9, color=colour, mec=SURFACE, mew=0.8)
         names = [f"{rung}, {one['aligner']} seed {one['settings'].get('seed', '–')}" for rung, one in reversed(tried)]
         panel.set_yticks(range(len(tried)), names, fontsize=11)
-        panel.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(tried) - 0.4), xlabel="probability that the translator is right")
+        panel.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(tried) - 0.4), xlabel="probability that it is right")
         panel.set_xticks([0, LOST, 0.5, SURE, 1], ["0", f"{LOST:g}", "0.5", f"{SURE:g}", "1"])
         for status, (colour, shape) in STATUS.items():
             panel.plot([], [], ls="", marker=shape, ms=8, color=colour, label=status)
@@ -198,14 +202,13 @@ def _frontier(trials: Sequence[Trial]) -> Chart | None:
     with figure(WIDE, 4.6) as page:
         panel = page.subplots()
         panel.axhline(0, color=BLIND, lw=1.2, ls=(0, (4, 3)))
-        for number, trial in enumerate(trials, 1):
-            lift = max(score.lift for (_, name), score in trial.scores.items() if name == probe)
-            colour = {"broken": BAD, "unbroken": GOOD}.get(trial.verdict, MUTED)
-            panel.plot([trial.recall], [lift], ls="", marker="o", ms=17, color=SURFACE, mec=colour, mew=1.8)
-            panel.text(trial.recall, lift, str(number), ha="center", va="center_baseline", fontsize=10)
-        for verdict, colour in (("broken", BAD), ("unbroken", GOOD), ("inconclusive", MUTED)):
-            panel.plot([], [], ls="", marker="o", ms=9, color=SURFACE, mec=colour, mew=1.8, label=verdict)
-        panel.set(xlabel="recall@10 kept by a search", ylabel=f"leakage left: {probe}, above a guess", xlim=(-0.05, 1.07))
+        for verdict, (recall, lift), numbers in _marked(trials, probe):
+            colour, shape = TRIED[verdict]
+            panel.plot([recall], [lift], ls="", marker=shape, ms=10, color=colour, mec=SURFACE, mew=1)
+            panel.annotate(numbers, (recall, lift), (0, 9), textcoords="offset points", ha="center", fontsize=11)
+        for verdict, (colour, shape) in TRIED.items():
+            panel.plot([], [], ls="", marker=shape, ms=8, color=colour, label=verdict)
+        panel.set(xlabel="recall@10 kept by a search", ylabel="leakage above a guess", xlim=(-0.05, 1.07))
         panel.margins(y=0.12)
         panel.grid(lw=0.6, color=GRID)
         panel.set_axisbelow(True)
@@ -217,9 +220,23 @@ def _frontier(trials: Sequence[Trial]) -> Chart | None:
             "frontier",
             "What each defence costs and what it stops",
             "A good defence stands at the lower right: the search still works and little leaks. The numbers are those of the "
-            "table. Every defence faced an attacker who knows of it, on the rung where the most leaks.",
+            f"table below; leakage is that of {probe}, on the rung where it is largest. Every attacker knows the defence.",
             inline(page, "frontier", f"Defences: {says}"),
         )
+
+
+def _marked(trials: Sequence[Trial], probe: str) -> list[tuple[str, tuple[float, float], str]]:
+    """Return the verdict, the place and the numbers of each mark; defences at one place with one verdict share it."""
+    marks: list[tuple[str, tuple[float, float], list[str]]] = []
+    for number, trial in enumerate(trials, 1):
+        at = trial.recall, max(score.lift for (_, name), score in trial.scores.items() if name == probe)
+        for verdict, (recall, lift), numbers in marks:
+            if verdict == trial.verdict and max(abs(at[0] - recall), abs(at[1] - lift)) < NEAR:
+                numbers.append(str(number))
+                break
+        else:
+            marks.append((trial.verdict, at, [str(number)]))
+    return [(verdict, at, ", ".join(numbers)) for verdict, at, numbers in marks]
 
 
 def _short(name: str) -> str:

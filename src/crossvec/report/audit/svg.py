@@ -10,6 +10,7 @@ matplotlib knows no CSS, so each colour of the page is drawn as a number that no
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,9 @@ SETTINGS: Any = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
 }
+
+LONG = re.compile(r"\d+\.\d{3,}")
+"""Numbers with more decimals than can be seen: a cloud of points is most of a page's size."""
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
@@ -91,6 +95,8 @@ def _own(key: str, value: str, name: str) -> str:
         return f"{name}-{value}"
     if key == f"{{{XLINK}}}href":
         return value.replace("#", f"#{name}-")
+    if key in ("x", "y", "d"):
+        return LONG.sub(lambda number: f"{float(number[0]):.2f}", value)
     if "url(#" in value:
         return value.replace("url(#", f"url(#{name}-")
     for colour, variable in COLOURS.items():

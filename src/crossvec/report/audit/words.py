@@ -21,6 +21,7 @@ __all__ = [
     "State",
     "Told",
     "accepted",
+    "by_probe",
     "clean",
     "meaning",
     "failing",
@@ -174,6 +175,13 @@ def _state(it: Audit, reading: Reading, finding: Finding | None, status: str) ->
 def failing(it: Audit) -> list[Finding]:
     """Return the findings for which the audit fails, worst first."""
     return [one for one in it.findings if one.waiver is None and it.policy.fails(one.severity)]
+
+
+def by_probe(found: list[Finding]) -> dict[str, list[Finding]]:
+    """Return findings by what they are about, the worst first, and of each the attacker who knows least first."""
+    order = [*WHOM]
+    grouped = {one.probe: [other for other in found if other.probe == one.probe] for one in found}
+    return {probe: sorted(ones, key=lambda one: order.index(one.rung)) for probe, ones in grouped.items()}
 
 
 def tolerated(it: Audit) -> list[Finding]:
