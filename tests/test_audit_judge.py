@@ -220,7 +220,7 @@ def test_thoughts_before_an_answer_and_words_around_its_json_are_read_over() -> 
 
     def wordy(question: str) -> str:
         said = honest(question)
-        return f"<think>yes? no? {{}}</think>\n\n" + (f"**{said}**" if "yes" in question else f"Here:\n```json\n{said}\n```")
+        return "<think>yes? no? {}</think>\n\n" + (f"**{said}**" if "yes" in question else f"Here:\n```json\n{said}\n```")
 
     with serving(wordy) as model:
         known, told = judged(model.judge(), texts, halves(texts))

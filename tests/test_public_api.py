@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -38,11 +39,16 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         crossvec.translat  # noqa: B018
 
 
-@pytest.mark.parametrize("verb", cli.commands)
-def test_every_verb_and_every_option_says_what_it_does(verb: str) -> None:
-    command = cli.commands[verb]
-    assert command.help
-    assert command.short_help
+def verbs(group: click.Group) -> Iterator[click.Command]:
+    """Every command that does something, those of groups too."""
+    for command in group.commands.values():
+        assert command.help
+        assert command.short_help
+        yield from verbs(command) if isinstance(command, click.Group) else [command]
+
+
+@pytest.mark.parametrize("command", list(verbs(cli)), ids=lambda command: command.name)
+def test_every_verb_and_every_option_says_what_it_does(command: click.Command) -> None:
     assert not [p.name for p in command.params if isinstance(p, click.Option) and not p.help]
     assert {"--format", "--config"} <= {word for p in command.params for word in p.opts}
 

@@ -7,7 +7,7 @@ Uses  space
 How widely each coordinate is spread is a model's own and shows through whatever the texts are about: Wikipedia and Python's
 docstrings agree on it by a correlation of 0.72 (wordllama) and 0.75 (minilm), on the mean row by a cosine of 0.02 and 0.07.
 Two models of one dimension have no reason to agree, and a secret rotation or permutation hides it. Models whose rows were not
-measured are there by their dimensions alone, and can be told apart by nothing else.
+measured are there by their dimensions alone, each with the page that says so, and can be told apart by nothing else.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ DIGITS = 4
 class Fingerprint:
     """A model's dimension, the spread of each coordinate relative to their mean, None where it was not measured.
 
-    `cuts`: rows may be cut short (Matryoshka training), so that fewer dimensions may be this model too.
+    `cuts`: rows may be cut short (Matryoshka training), so that fewer dimensions may be this model too. `source`: the page that
+    says what was not measured.
     """
 
     name: str
     dim: int
     cuts: bool = False
     spread: tuple[float, ...] | None = None
+    source: str = ""
 
     @classmethod
     def of(cls, space: Space, name: str, *, cuts: bool = False, seed: int = 0) -> Fingerprint:
@@ -59,6 +61,7 @@ class Fingerprint:
             "name": self.name,
             "dim": self.dim,
             "cuts": self.cuts,
+            "source": self.source,
             "spread": None if self.spread is None else list(self.spread),
         }
 
@@ -111,7 +114,8 @@ def _parsed(text: str, where: str) -> list[Fingerprint]:
             shape = None if one["spread"] is None else tuple(map(float, one["spread"]))
             if shape is not None and (len(shape) != one["dim"] or not np.isfinite(shape).all()):
                 raise UsageError(f"the model {one['name']!r} of {where} has a spread that is not {one['dim']} numbers", hint)
-            made.append(Fingerprint(str(one["name"]), int(one["dim"]), bool(one["cuts"]), shape))
+            named = str(one["name"]), int(one["dim"]), bool(one["cuts"])
+            made.append(Fingerprint(*named, shape, str(one.get("source", ""))))
     except (ValueError, KeyError, TypeError) as problem:
         raise UsageError(f"{where} is no registry of models: {problem!r}", hint) from None
     return made

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from crossvec import __version__
-from crossvec.cli import align, audit, exits, look, move, texts, tour
+from crossvec.cli import align, audit, canary, exits, look, move, texts, tour
 from crossvec.cli.options import Verbs
 
 __all__ = ["cli", "main"]
@@ -50,6 +50,7 @@ MAIN_JOB = (
     move.migrate,
     audit.audit,
     audit.defend,
+    canary.canary,
 )
 for verb in (tour.demo, *MAIN_JOB, look.plugins):
     cli.add_command(verb)
