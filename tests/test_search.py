@@ -13,7 +13,8 @@ from torch import Tensor
 
 from crossvec import geometry
 from crossvec.aligners import search as searching
-from crossvec.aligners.search import KICKS, POWERS, Found, Moments, search
+from crossvec.aligners.objective import WITHIN, Clouds, Joined, Moments
+from crossvec.aligners.search import KICKS, POWERS, Found, search
 from crossvec.geometry import polar, principal_axes, unit
 
 SHAPES = [(6, 6), (7, 4), (4, 7)]
@@ -112,6 +113,67 @@ def test_damping_takes_scale_off_the_axes_and_natural_puts_it_back() -> None:
         assert torch.allclose(relative, (variance / variance[0]) ** (1 - damping), rtol=1e-3)
         r = rotation(6)
         assert torch.allclose(m.natural(m.scale_x[:, None] * r * m.scale_y), r, atol=1e-5)
+
+
+# Moments within clusters
+
+
+def joined(kx: int, ky: int) -> Joined:
+    zx, zy = on_axes(cloud(400, 8, 1))[0], on_axes(cloud(500, 8, 2))[0]
+    m = Clouds.of(zx, zy, 10, seeded(0)).moments(kx, ky, 0.5)
+    assert isinstance(m, Joined)
+    return m
+
+
+@shapes
+def test_the_joined_objective_is_the_weighted_mean_of_two_cosines_and_its_gradient_climbs_it(kx: int, ky: int) -> None:
+    m = joined(kx, ky)
+    r = polar(normal(kx, ky)).requires_grad_()
+
+    def cosine(one: Moments) -> Tensor:
+        return cubic(one, r) / (one.tx.norm() * one.ty.norm())
+
+    mean = (cosine(m) + WITHIN * cosine(m.within)) / (1 + WITHIN)
+    mean.backward()
+    assert r.grad is not None
+    assert m.objectives(r.detach()) == pytest.approx(float(mean.detach()), abs=1e-4)
+    assert torch.allclose(m.gradient(r.detach()), r.grad * (1 + WITHIN) / 3, rtol=1e-3, atol=1e-4)
+
+
+def test_many_rotations_at_once_are_the_same_as_one_by_one_with_clusters_too() -> None:
+    m = joined(6, 6)
+    r = torch.stack([rotation(6, seed) for seed in range(4)])
+    assert torch.allclose(m.gradients(r), torch.stack([m.gradient(one) for one in r]), rtol=1e-3, atol=1e-4)
+    assert torch.allclose(m.objectives(r), torch.stack([m.objectives(one) for one in r]), atol=1e-4)
+
+
+def test_moments_within_clusters_do_not_know_where_the_clusters_lie_nor_how_far_apart() -> None:
+    inside = normal(600, 5).abs() * 0.1
+    topics = torch.arange(600) % 3
+    # k-means that starts at a row of each topic finds the topics.
+    seed = next(s for s in range(99) if len(set(topics[torch.randperm(600, generator=seeded(s))[:3]].tolist())) == 3)
+
+    def within(centres: Tensor) -> Tensor:
+        clouds = Clouds.of(inside + centres[topics], inside, 3, seeded(seed))
+        assert clouds.within is not None
+        return geometry.third_moment(clouds.within[0])
+
+    here, elsewhere = within(4 * torch.eye(5)[:3]), within(9 * rotation(5)[:3])
+    assert torch.allclose(here, elsewhere, atol=1e-6)
+    assert here.norm() > 1e-4
+
+
+def test_a_search_with_clusters_finds_a_planted_rotation() -> None:
+    r = rotation(14)
+
+    def side(seed: int) -> Tensor:
+        skewed = torch.empty(3000, 14).exponential_(generator=seeded(seed)) - 1
+        return unit(cloud(3000, 14, seed) + 0.3 * skewed * torch.linspace(1.3, 0.7, 14))
+
+    (zx, ax), (zy, ay) = on_axes(side(1)), on_axes(side(2) @ r)
+    found = look(zx, zy, clusters=20)
+    assert (found.map * (ax.T @ r @ ay)).sum() / 14 > 0.9
+    assert found.objective <= 1 + 1e-5
 
 
 # Climbing

@@ -25,8 +25,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crossvec.aligners import Alignment
+from crossvec.aligners.objective import Moments
 from crossvec.aligners.refine import RIDGE
-from crossvec.aligners.search import SEARCH_AXES, Moments
+from crossvec.aligners.search import SEARCH_AXES
 from crossvec.geometry import TINY, distinct, kmeans, nearest, polar, principal_axes, third_moment, unit
 
 __all__ = ["Verdict", "evidence", "judge"]

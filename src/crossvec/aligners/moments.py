@@ -37,10 +37,11 @@ class Moments:
     """Unpaired alignment by third moments.
 
     Fields left at 0 take the value that `effort` sets. `axes` bounds the principal axes whose third moments are used (memory
-    grows with its cube: 256 axes take 64 MB a side); `damping` is the power of an axis' deviation that is divided out of it;
-    `neighbours` is how many rows across are averaged in refinement. `finish` makes the final map: `orthogonal` (Procrustes on
-    the pseudo-pairs), or one learned from soft assignments in `steps` steps: `ranking` (the default: finds the right row most
-    often), `faithful` (highest cosine), `balanced` (between them).
+    grows with its cube: 256 axes take 64 MB a side); `clusters`, if not 0, cuts each cloud into so many, whose third moments
+    are used too, for sides that are about different things; `damping` is the power of an axis' deviation that is divided out
+    of it; `neighbours` is how many rows across are averaged in refinement. `finish` makes the final map: `orthogonal`
+    (Procrustes on the pseudo-pairs), or one learned from soft assignments in `steps` steps: `ranking` (the default: finds the
+    right row most often), `faithful` (highest cosine), `balanced` (between them).
 
     Raises SettingError for settings that cannot be, SpaceError for a cloud whose rows are all the same.
     """
@@ -53,6 +54,7 @@ class Moments:
     rounds: int = 0
     steps: int = 0
     axes: int = 256
+    clusters: int = 0
     damping: float = 0.5
     neighbours: int = 10
     finish: FinishName = "ranking"
@@ -61,7 +63,7 @@ class Moments:
     needs_pairs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        preset = dict.fromkeys(("starts", "keep", "kicks", "rounds", "steps"), 0)
+        preset = dict.fromkeys(("starts", "keep", "kicks", "rounds", "steps", "clusters"), 0)
         check(self, preset, damping=Range(0.0, 1.0))
 
     def fit(
@@ -91,6 +93,7 @@ class Moments:
             kicks=kicks,
             axes=self.axes,
             damping=self.damping,
+            clusters=self.clusters,
             generator=generator,
             progress=lambda doing, done: progress(doing, 0.375 * done),
         )
