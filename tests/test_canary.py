@@ -298,6 +298,21 @@ def test_recovered_texts_are_read_from_every_format(crossvec: Run, planted: Plan
     ]
 
 
+def test_a_reader_is_told_what_was_found_where_and_beside_what_control(
+    planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted.write(tmp_path / "c.json")
+    (tmp_path / "[b]found.txt").write_text(planted.canaries[0].text)
+    (tmp_path / "empty.md").write_text("")
+    places = ("--recovered", f"{tmp_path}/[b]found.txt", "--recovered", f"{tmp_path}/empty.md")
+    assert exits.run(cli, ["canary", "verify", f"{tmp_path}/c.json", *places]) == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "/[b]found.txt: 1 of 12 canaries found (1 looked at; 0 of 100 that were never planted seen)" in told
+    assert f"{planted.canaries[0].id} (password) by its secret at 0" in told
+    assert "cannot be told: it has no texts" in told
+    assert planted.canaries[0].secret not in told
+
+
 def test_the_worst_of_several_places_decides(crossvec: Run, planted: Planted, tmp_path: Path) -> None:
     planted.write(tmp_path / "c.json")
     (tmp_path / "clean.txt").write_text("nothing here\n")

@@ -33,7 +33,7 @@ from crossvec import metrics
 from crossvec.audit.leakage import words
 from crossvec.audit.scores import LEVEL
 from crossvec.encoders import Encoder
-from crossvec.errors import UsageError
+from crossvec.errors import UsageError, did_you_mean
 from crossvec.space import Space, python_values
 
 __all__ = ["KINDS", "NEAR", "Canary", "Planted", "Seen", "Sighting", "in_rows", "in_texts", "plant", "read"]
@@ -186,7 +186,7 @@ def plant(
     """
     for kind in kinds:
         if kind not in KINDS:
-            raise UsageError(f"there is no kind of canary {kind!r}", f"known: {', '.join(KINDS)}")
+            raise UsageError(f"there is no kind of canary {kind!r}", did_you_mean(kind, KINDS))
     draw = random.SystemRandom() if seed is None else random.Random(seed)
     made = _made(count + STRANGERS, list(kinds) or list(KINDS), draw)
     rows = encoder.encode([one.text for one in made])

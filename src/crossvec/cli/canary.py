@@ -80,7 +80,8 @@ def plant(
     record: dict[str, Any] = {"dry_run": not write, "rows": count, "dest": to or store, "model": model}
     if not write:
         record |= {"ids": [], "file": None}
-        options.out(format, record, f"would add {count:,} canaries to {to or store}; nothing was written: add --write")
+        told = f"would add {count:,} canaries to {to or store}; nothing was written: add --write"
+        options.out(format, record, lambda: _plain(told))
         return 0
     numbered = _ids(source.describe().rows, first)
     planted = canaries.plant(count, encoder, numbered, kinds=kinds, seed=seed, store=store, unit=_unit_rows(first))
@@ -89,7 +90,8 @@ def plant(
     options.advise(f"{output} holds the only record of what is planted now; keep it where a thief of the store does not look")
     dest.write(chain(source.read(), [_space(planted, first)]) if to else [_space(planted, first)])
     record |= {"ids": [one.id for one in planted.canaries], "file": output}
-    options.out(format, record, f"added {count:,} canaries to {to or store}; {output} tells which rows they are")
+    done = f"added {count:,} canaries to {to or store}; {output} tells which rows they are"
+    options.out(format, record, lambda: _plain(done))
     return 0
 
 
@@ -120,7 +122,7 @@ def verify(
     verdicts = {one.verdict for one in sightings}
     code = 1 if "found" in verdicts else 3 if "unknown" in verdicts else 0
     record = {"exit_code": code, "planted_on": planted.day, "sightings": [one.to_json() for one in sightings]}
-    options.out(format, record, lambda: "\n".join(map(_line, sightings)))
+    options.out(format, record, lambda: _plain("\n".join(map(_line, sightings))))
     return code
 
 
@@ -187,6 +189,13 @@ def _strings(told: Any) -> Iterator[str]:
         yield told
     for inner in told.values() if isinstance(told, dict) else told if isinstance(told, list) else ():
         yield from _strings(inner)
+
+
+def _plain(told: str) -> Any:
+    """Return words as they are: an address may hold brackets, which rich would take for markup."""
+    from rich.text import Text
+
+    return Text(told)
 
 
 def _line(one: Sighting) -> str:
