@@ -102,6 +102,9 @@ PROBES = {
 STRONGER = (
     "Measure what a defence would change before relying on one: crossvec defend, or crossvec audit --defences, on this store."
 )
+SHARES = ("top-", "right among", "caught", "held-out", "known of")
+"""Scores that count rows. Others, such as token F1, are no number of anything."""
+
 MORE = (
     "Repeat with more rows, with --effort thorough, or with a reference whose texts are nearer to the store's; until then "
     "count on a leak."
@@ -228,7 +231,9 @@ def sure(score: Score) -> str:
         return f"a resemblance of {score.value:.2f}, where chance reaches {score.chance:.2f}"
     if score.name.startswith("AUC"):
         return f"right in {_of_100(score.value)} comparisons, where a guess is right in {_of_100(score.chance)}"
-    return f"right for {_of_100(score.value)} rows, where a guess is right for {_of_100(score.chance)}"
+    if score.name.startswith(SHARES):
+        return f"right for {_of_100(score.value)} rows, where a guess is right for {_of_100(score.chance)}"
+    return f"{clean(score.name)} of {score.value:.2f}, where guesses reach {score.chance:.2f}"
 
 
 def _of_100(share: float) -> str:
