@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,6 +29,9 @@ settings.register_profile(
     "house", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
 )
 settings.load_profile("house")
+
+Run = Callable[..., tuple[int, str, str]]
+"""Words of a command line in; its exit code, stdout and stderr out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,3 +105,17 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture
+def crossvec(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process: its exit code, stdout and stderr."""
+    from crossvec.cli import cli, exits
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = exits.run(cli, [str(word) for word in words])
+        told = capsys.readouterr()
+        assert "Traceback" not in told.err
+        return code, told.out, told.err
+
+    return run

@@ -12,14 +12,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import pytest
-from conftest import World
+from conftest import Run, World
 
 from crossvec.cli import cli, exits
 from crossvec.fitting import fit
@@ -27,20 +26,6 @@ from crossvec.space import Space
 from crossvec.translator import Translator
 
 SOURCES = Path(__file__).parents[1] / "src"
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def crossvec(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process: its exit code, stdout and stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = exits.run(cli, [str(word) for word in words])
-        told = capsys.readouterr()
-        assert "Traceback" not in told.err
-        return code, told.out, told.err
-
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -9,37 +9,23 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import encoding
 import numpy as np
 import pytest
+from conftest import Run
 from encoding import Answer, Endpoint, failure
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crossvec import encoders, stores, texts
-from crossvec.cli import cli, exits
 from crossvec.errors import SpaceError, StoreError
 
 SOURCES = Path(__file__).parents[1] / "src"
-Run = Callable[..., tuple[int, str, str]]
 RECORDS = [{"id": f"r{i}", "title": f"t{i}", "text": f"cat {i} sat", "year": 1900 + i} for i in range(30)]
 TEXTS = [record["text"] for record in RECORDS]
-
-
-@pytest.fixture
-def crossvec(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process: its exit code, stdout and stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = exits.run(cli, [str(word) for word in words])
-        told = capsys.readouterr()
-        assert "Traceback" not in told.err
-        return code, told.out, told.err
-
-    return run
 
 
 @pytest.fixture

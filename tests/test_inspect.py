@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import servers
+from conftest import Run
 
 from crossvec import stores
-from crossvec.cli import cli, exits
 from crossvec.space import Space
 from crossvec.stores import sampling
 from crossvec.stores.collection import Collection
 
-Run = Callable[..., tuple[int, str, str]]
 CLIENTS = {
     "sqlite": ("apsw", "sqlite_vec"),
     "duckdb": ("duckdb",),
@@ -26,18 +25,6 @@ CLIENTS = {
 }
 INSIDE = {"sqlite": "file.db/books", "duckdb": "file.db/books", "qdrant": "local/books", "qdrant-edge": "edge"}
 ROWS, DIM = 140, 6
-
-
-@pytest.fixture
-def crossvec(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process: its exit code, stdout and stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = exits.run(cli, [str(word) for word in words])
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return run
 
 
 @pytest.fixture(params=CLIENTS)

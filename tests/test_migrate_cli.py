@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import encoding
 import numpy as np
 import pytest
-from conftest import make_world, orthonormal
+from conftest import Run, make_world, orthonormal
 
 from crossvec import stores
-from crossvec.cli import cli, exits, move
+from crossvec.cli import move
 from crossvec.fitting import fit
 from crossvec.space import Space
 from crossvec.translator import Translator
 
-Run = Callable[..., tuple[int, str, str]]
 CONTRACT = {"rows_read", "rows_written", "skipped", "retention", "gate"}
-
-
-@pytest.fixture
-def crossvec(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process: its exit code, stdout and stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = exits.run(cli, [str(word) for word in words])
-        told = capsys.readouterr()
-        assert "Traceback" not in told.err
-        return code, told.out, told.err
-
-    return run
 
 
 @pytest.fixture
