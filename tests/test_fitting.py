@@ -350,3 +350,15 @@ def test_a_store_of_copies_is_never_called_aligned() -> None:
     copies = np.repeat(world.x[:60], 10, axis=0)
     learned = fit(Space.of(copies), Space.of(world.y), "moments", effort="quick")
     assert learned.verdict and learned.verdict.status != "aligned"
+
+
+@pytest.mark.parametrize(("rows", "clusters"), [(9_999, [0, 0, 0]), (10_000, [0, 100, 0])])
+def test_every_second_attempt_looks_within_clusters_where_there_are_rows_enough(rows: int, clusters: list[int]) -> None:
+    plan = fitting._plan("auto", (rows, 50_000), None, "standard", 0, {})
+    assert [getattr(one, "clusters", None) for one in plan] == clusters
+    assert [getattr(one, "seed", None) for one in plan] == [0, 1, 2]
+
+
+def test_what_a_user_sets_goes_before_what_auto_would_vary() -> None:
+    plan = fitting._plan("auto", (50_000, 50_000), None, "standard", 0, {"clusters": 7})
+    assert [getattr(one, "clusters", None) for one in plan] == [7, 7, 7]

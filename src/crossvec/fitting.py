@@ -57,6 +57,9 @@ PAIRED: dict[str, tuple[str, ...]] = {
 FEWEST_PAIRS = 10
 """Below this nothing is compared: `auto` takes Procrustes, which needs no choice and sends to zero what no pair speaks of."""
 
+CLUSTERS, ENOUGH_FOR_CLUSTERS = 100, 10_000
+"""What every second attempt of `auto` cuts each side into, and the rows of each side that third moments within them need."""
+
 ENOUGH_TO_TRAIN = 2000
 """Rows of each side below which vec2vec is not tried: samples too small to say whether it helps."""
 
@@ -239,7 +242,10 @@ def _plan(
         able = PAIRED.get(effort, PAIRED["standard"]) if len(known) >= FEWEST_PAIRS else ("procrustes",)
         plan += [_made(one, effort, seed, settings) for one in able]
     if known is None or (len(known) < FEW_PAIRS and min(rows) >= ENOUGH_FOR_SHAPE):
-        plan += [_made("moments", effort, seed + number, settings) for number in range(SEEDS.get(effort, 1))]
+        for number in range(SEEDS.get(effort, 1)):
+            # Where the whole clouds did not do, the sides may be about different things.
+            other = {"clusters": CLUSTERS} if number % 2 and min(rows) >= ENOUGH_FOR_CLUSTERS else {}
+            plan.append(_made("moments", effort, seed + number, {**other, **settings}))
     return plan
 
 

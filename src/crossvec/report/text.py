@@ -68,6 +68,10 @@ def fitted(translator: Translator, folder: Any = None) -> RenderableType:
         parts.append(table)
     if translator.verdict:
         parts.append(verdict(translator.verdict))
+        if held and card["pairs"] and translator.verdict.status != "aligned":
+            parts.append(
+                note("the verdict looks at no pairs and is made for maps learned without them: believe the pairs held out")
+            )
     if folder is not None:
         parts.append(line(f"saved to {folder}"))
         if translator.verdict and translator.verdict.status == "aligned":
