@@ -245,6 +245,17 @@ def test_texts_leave_this_machine_only_when_that_is_said() -> None:
         assert isinstance(judges.open(home, model="toy"), Judge)
 
 
+def test_what_stays_on_this_machine_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = documents(12)
+    with serving(honest) as model, serving(honest) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        judged(model.judge(), texts, halves(texts))
+    assert (len(model.asked), len(proxy.asked)) == (48, 0)
+
+
 def test_the_key_is_of_the_environment_and_never_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = documents(12)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-for-others")

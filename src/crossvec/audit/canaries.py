@@ -44,8 +44,8 @@ STRANGERS = 100
 """None of them seen bounds the share of false sightings by 0.062 at the audit's level."""
 
 NEAR = 0.95
-"""Cosine from which a row is the canary's. Among 112 of them the nearest other has 0.83 (wordllama) or 0.89 (minilm). Of unit
-rows int8 leaves 0.9999, noise of 0.01 a coordinate 0.98, one bit a coordinate 0.76: the last needs `near` lower."""
+"""Cosine from which a row is the canary's. Among 112 of them the nearest other has 0.83 (wordllama) or 0.89 (minilm). Of
+unit rows int8 leaves 0.9999, noise of 0.01 a coordinate 0.98, one bit a coordinate 0.76: the last needs `near` lower."""
 
 ADJECTIVES = """
 amber ancient bitter bold brass bright bronze calm clever coral crimson curious dusty eager emerald faded famous fancy fierce

@@ -133,6 +133,8 @@ def _destination(store: str, to: str | None) -> Any:
     from crossvec.stores.collection import Collection
 
     if to:
+        if Path(to.partition("?")[0]).resolve() == Path(store.partition("?")[0]).resolve():
+            raise UsageError(f"{to} is the store itself", "name another place for the copy")
         return stores.open(to)
     if isinstance(found := stores.open(store), Collection):
         return found if "mode" in found.address.options else stores.open(with_option(store, "mode=upsert"))

@@ -150,8 +150,8 @@ def connected(url: str, name: str) -> Any:
         import openai
     except ImportError:
         raise missing(f"the model {name}", "openai", "openai") from None
-    # A redirect would carry the texts to a place that nobody named.
-    http = openai.DefaultHttpxClient(follow_redirects=False)
+    # A redirect would carry the texts to a place that nobody named; so would a proxy of the environment, on this machine.
+    http = openai.DefaultHttpxClient(follow_redirects=False, trust_env=urlsplit(url).hostname not in LOOPBACK)
     return openai.OpenAI(
         base_url=url,
         api_key=key or NO_KEY,
