@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -316,6 +317,18 @@ def test_an_interruption_between_the_two_renames_puts_the_old_folder_back(
     with pytest.raises(KeyboardInterrupt):
         whole(residual(12, 9)).save(tmp_path / "t")
     assert isinstance(Translator.load(tmp_path / "t").forward, Linear)
+    assert os.listdir(tmp_path) == ["t"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+def test_what_a_killed_save_left_behind_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        saved.serialise = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        whole().save(tmp_path / "t")
+    os.waitpid(child, 0)
+    assert [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
+    whole().save(tmp_path / "t")
     assert os.listdir(tmp_path) == ["t"]
 
 

@@ -2,7 +2,7 @@
 
 In    card (JSON-able), tensors by name     what a Translator is made of
 Out   FOLDER/translator.safetensors, card.json, README.md
-Uses  safetensors; never pickle
+Uses  stores.atomic (names of what is not finished); safetensors; never pickle
 
 A model card's README is written beside the numbers, so the folder explains itself where models are shared.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import json
 import math
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor, contiguous_format
 
 from crossvec.errors import TranslatorError, UnfinishedError, UsageError
+from crossvec.stores.atomic import beside, remains
 
 __all__ = ["SCHEMA", "cannot_write", "check_destination", "plain", "read", "write"]
 
@@ -43,7 +43,7 @@ def write(folder: str | Path, card: Mapping[str, Any], tensors: Mapping[str, Ten
     card = plain({"schema": SCHEMA, **card})
     # A copy each, because safetensors refuses tensors that share memory, as a map and its transpose do.
     copies = {name: tensor.detach().cpu().clone(memory_format=contiguous_format) for name, tensor in tensors.items()}
-    draft = _beside(final, "tmp")
+    draft = beside(final, ".tmp")
     try:
         draft.mkdir()
         (draft / TENSORS).write_bytes(serialise(copies))
@@ -102,9 +102,11 @@ def check_destination(folder: str | Path) -> Path:
             raise UsageError(f"{final} exists and {what}; it was left alone", "name another folder")
     elif final.exists():
         raise UsageError(f"{final} exists and is not a folder; it was left alone", "name another folder")
-    trial = _beside(final, "tmp")
+    trial = beside(final, ".tmp")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
+        for left in remains(final, "tmp"):
+            shutil.rmtree(left, ignore_errors=True)
         trial.mkdir()
         trial.rmdir()
     except OSError as problem:
@@ -122,16 +124,12 @@ def cannot_write(place: Path, problem: OSError) -> UsageError | UnfinishedError:
     return UsageError(f"cannot write {place}: {reason}", "name a folder that you may write to")
 
 
-def _beside(final: Path, ending: str) -> Path:
-    return final.parent / f".{final.name}.{os.getpid()}.{ending}"
-
-
 def _swap(draft: Path, final: Path) -> None:
     """Put the draft in the place of what is there; an interruption in between puts the old folder back."""
     if not final.exists():
         draft.rename(final)
         return
-    old = _beside(final, "old")
+    old = beside(final, ".old")
     try:
         final.rename(old)
         draft.rename(final)

@@ -36,8 +36,10 @@ def atomically(path: Path) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     mode = _writable_mode(target, path)
-    _sweep(target)
-    part = target.with_name(f"{_stem(target)}{os.getpid()}-{secrets.token_hex(4)}.part")
+    for left in remains(target, "part"):
+        with suppress(OSError):  # it may be gone already, or not be ours
+            left.unlink()
+    part = beside(target, f"-{secrets.token_hex(4)}.part")
     try:
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
@@ -73,15 +75,19 @@ def _writable_mode(target: Path, named: Path) -> int | None:
     return stat.S_IMODE(mode)
 
 
-def _sweep(target: Path) -> None:
-    """Remove what writers to this path left behind that were killed on this machine; nobody else would ever remove it."""
+def beside(target: Path, ending: str) -> Path:
+    """Return a hidden path beside this one that tells which process of which machine writes it."""
+    return target.with_name(f"{_stem(target)}{os.getpid()}{ending}")
+
+
+def remains(target: Path, ending: str) -> list[Path]:
+    """Return what writers to this path left behind that were killed on this machine; nobody else would ever remove it."""
     if os.name != "posix":
-        return  # elsewhere nothing tells whether a process lives without harming it
-    known = re.compile(rf"{re.escape(_stem(target))}(\d+)-[0-9a-f]{{8}}\.part")
-    for entry in os.listdir(target.parent) if os.access(target.parent, os.R_OK) else ():
-        if (match := known.fullmatch(entry)) and not _lives(int(match[1])):
-            with suppress(OSError):  # it may be gone already, or not be ours
-                target.with_name(entry).unlink()
+        return []  # elsewhere nothing tells whether a process lives without harming it
+    known = re.compile(rf"{re.escape(_stem(target))}(\d+)(-[0-9a-f]{{8}})?\.{ending}")
+    entries = os.listdir(target.parent) if os.access(target.parent, os.R_OK) else []
+    found = {entry: known.fullmatch(entry) for entry in entries}
+    return [target.with_name(entry) for entry, match in found.items() if match and not _lives(int(match[1]))]
 
 
 def _lives(process: int) -> bool:
