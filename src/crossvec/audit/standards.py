@@ -17,6 +17,7 @@ ENTRIES: dict[str, tuple[str, ...]] = {
     "attributes": (*WEAKNESS, "NIST AI 100-2: property inference"),
     "membership": (*WEAKNESS, "NIST AI 100-2: membership inference", "MITRE ATLAS AML.T0024.000"),
     "neighbours": (*WEAKNESS, "NIST AI 100-2: data reconstruction"),
+    "inversion": (*WEAKNESS, "NIST AI 100-2: data reconstruction"),
 }
 
 

@@ -233,7 +233,12 @@ def sure(score: Score) -> str:
         return f"right in {_of_100(score.value)} comparisons, where a guess is right in {_of_100(score.chance)}"
     if score.name.startswith(SHARES):
         return f"right for {_of_100(score.value)} rows, where a guess is right for {_of_100(score.chance)}"
-    return f"{clean(score.name)} of {score.value:.2f}, where guesses reach {score.chance:.2f}"
+    if score.name.startswith("token F1"):
+        return (
+            f"agreement of {score.value:.2f} in words, where 1 is every word and what was recovered of other rows agrees to "
+            f"{score.chance:.2f}"
+        )
+    return f"{clean(score.name)} of {score.value:.2f}, where a guess reaches {score.chance:.2f}"
 
 
 def _of_100(share: float) -> str:
