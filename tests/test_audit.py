@@ -40,12 +40,13 @@ def test_a_planted_leak_is_found_by_every_probe_that_should_see_it(found: Audit)
 
 
 def test_every_score_stands_beside_what_does_not_look_and_what_is_not_translated(found: Audit) -> None:
-    for (rung, _), reading in found.readings.items():
+    for (rung, probe), reading in found.readings.items():
         for score in reading.scores:
             assert score.controls[score.over] == pytest.approx(score.chance)
             assert score.low <= score.value <= score.high
             assert score.lift_low <= score.lift <= score.lift_high
-            assert rung == "vectors" or score.value > score.controls["naive"] + 0.01
+            # A text of this world is "text" and a number, which no direction spells: inversion has nothing to find in it.
+            assert rung == "vectors" or probe == "inversion" or score.value > score.controls["naive"] + 0.01
 
 
 def test_a_translation_reaches_no_more_than_the_true_rows(found: Audit) -> None:

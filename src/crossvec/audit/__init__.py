@@ -24,7 +24,7 @@ from crossvec.audit.inputs import QUICK, WHOLE, Case, remembering
 from crossvec.audit.labels import Labels
 from crossvec.audit.ladder import Rung, Stage, allowed, climb
 from crossvec.audit.policy import SEVERITIES, Policy, Waiver
-from crossvec.audit.probes import PROBES, Probe, Reading, Severity, create, names
+from crossvec.audit.probes import PROBES, Probe, Reading, Recovered, Severity, create, names
 from crossvec.audit.scores import LEVEL, Score
 from crossvec.audit.standards import entries
 from crossvec.errors import UsageError
@@ -39,6 +39,7 @@ __all__ = [
     "Policy",
     "Probe",
     "Reading",
+    "Recovered",
     "Score",
     "Stage",
     "Trial",
@@ -100,8 +101,8 @@ class Audit:
         """Return 1 for leaks, 3 when inconclusive, else 0."""
         return {"leaks": 1, "inconclusive": 3, "nothing found": 0}[self.verdict]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values under the names of the contract for scripts."""
+    def to_json(self, show_text: bool = False) -> dict[str, Any]:
+        """Return plain values under the names of the contract for scripts; recovered texts are redacted unless `show_text`."""
         return {
             "schema": SCHEMA,
             "verdict": self.verdict,
@@ -115,6 +116,7 @@ class Audit:
                     "probe": probe,
                     "scores": [one.to_json() for one in reading.scores],
                     "details": dict(reading.details),
+                    "recovered": [one.to_json(show_text) for one in reading.recovered],
                 }
                 for (rung, probe), reading in self.readings.items()
             ],

@@ -10,12 +10,14 @@ Only folders are read: given a name, the library would ask the hub without being
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from crossvec.encoders import Request, missing
-from crossvec.encoders.batched import Batched, fingerprint
+from crossvec.encoders.batched import Batched, as_texts, fingerprint
 from crossvec.errors import UsageError
 
 
@@ -49,6 +51,22 @@ class StaticEncoder(Batched):
     def dim(self) -> int:
         """The dimension d of the rows."""
         return int(self._model.dim)
+
+    def table(self) -> Float32[np.ndarray, "v d"]:
+        """Return the vector of each token, weighted: a text's row is the mean of its tokens' vectors, up to its length."""
+        rows = np.asarray(self._model.embedding, np.float32)
+        if self._model.token_mapping is not None:
+            rows = rows[self._model.token_mapping]
+        return rows if self._model.weights is None else rows * np.asarray(self._model.weights, np.float32)[:, None]
+
+    def pieces(self) -> list[str]:
+        """Return how each token is written, in the order of the table."""
+        return list(self._model.tokens)
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens that each text's row is the mean of."""
+        asked: list[list[int]] = self._model.tokenize(as_texts(texts)) if len(texts) else []
+        return asked
 
     def _rows(self, texts: list[str], query: bool) -> Any:
         return np.asarray(self._model.encode(texts, show_progress_bar=False, use_multiprocessing=False), np.float32)

@@ -8,15 +8,18 @@ Uses  encoders.batched; wordllama (the extra `encoders`)
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float32
+
 from crossvec.encoders import Request, missing
-from crossvec.encoders.batched import Batched
+from crossvec.encoders.batched import Batched, as_texts
 from crossvec.errors import UsageError
 
 FULL = 256
@@ -57,6 +60,20 @@ class WordLlamaEncoder(Batched):
     def dim(self) -> int:
         """The dimension d of the rows."""
         return int(self._model.embedding.shape[1])
+
+    def table(self) -> Float32[np.ndarray, "v d"]:
+        """Return the vector of each token: a text's row is the mean of its tokens' vectors."""
+        return np.asarray(self._model.embedding, np.float32)
+
+    def pieces(self) -> list[str]:
+        """Return how each token is written, in the order of the table."""
+        written = {number: piece for piece, number in self._model.tokenizer.get_vocab().items()}
+        return [written.get(number, "") for number in range(len(self._model.embedding))]
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens that each text's row is the mean of."""
+        asked = self._model.tokenize(as_texts(texts)) if len(texts) else []
+        return [[i for i, counts in zip(one.ids, one.attention_mask, strict=True) if counts] for one in asked]
 
     def _rows(self, texts: list[str], query: bool) -> Any:
         return self._model.embed(texts)

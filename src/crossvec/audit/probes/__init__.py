@@ -5,7 +5,8 @@ Out   Reading       scores beside their controls, and what else there is to tell
 Uses  audit.ladder, audit.scores
 
 A probe is a frozen dataclass whose fields are its settings. It never shows a text of the victim: `details` holds numbers, names
-of labels, row numbers, and words of the reference. Installed packages add theirs under the entry points `crossvec.probes`; the
+of labels, row numbers, and words of the reference. What was recovered of texts is apart, in `recovered`, and leaves an audit
+only when its owner asks for it. Installed packages add theirs under the entry points `crossvec.probes`; the
 name is the probe's, the value a class that can be made without arguments.
 """
 
@@ -21,17 +22,39 @@ from crossvec.audit.ladder import Stage
 from crossvec.audit.scores import Score
 from crossvec.errors import UsageError, did_you_mean
 
-__all__ = ["PROBES", "Probe", "Reading", "Severity", "create", "names"]
+__all__ = ["PROBES", "Probe", "Reading", "Recovered", "Severity", "create", "names", "redacted"]
 
 Severity = Literal["low", "medium", "high", "critical"]
 
 
 @dataclass(frozen=True)
+class Recovered:
+    """What an engine made of a row of the store: `text`, beside the row's own text where the owner gave it."""
+
+    row: int
+    engine: str
+    text: str = field(repr=False)
+    truth: str | None = field(repr=False)
+
+    def to_json(self, show_text: bool = False) -> dict[str, Any]:
+        """Return plain values; texts are told by their number of words unless `show_text`."""
+        text, truth = (one if show_text or one is None else redacted(one) for one in (self.text, self.truth))
+        return {"row": self.row, "engine": self.engine, "text": text, "truth": truth}
+
+
+def redacted(text: str) -> str:
+    """Return what stands for a text that is not shown."""
+    count = len(text.split())
+    return f"[redacted: {count} word{'' if count == 1 else 's'}]"
+
+
+@dataclass(frozen=True)
 class Reading:
-    """What a probe found on a rung: its scores, the headline first, and details as plain values."""
+    """What a probe found on a rung: its scores, the headline first, details as plain values, and texts it recovered."""
 
     scores: tuple[Score, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    recovered: tuple[Recovered, ...] = ()
 
 
 @runtime_checkable
@@ -61,6 +84,7 @@ PROBES: dict[str, str] = {
     "attributes": "crossvec.audit.probes.attributes:Attributes",
     "membership": "crossvec.audit.probes.membership:Membership",
     "neighbours": "crossvec.audit.probes.neighbours:Neighbours",
+    "inversion": "crossvec.audit.probes.inversion:Inversion",
 }
 """Built-in probes by name, in the order they are told."""
 
