@@ -12,7 +12,7 @@ from datetime import date
 import numpy as np
 from test_audit_world import Planted, planted
 
-from crossvec.audit import Audit, Case, Policy, Waiver, audit
+from crossvec.audit import Audit, Case, Policy, Recovered, Waiver, audit
 from crossvec.audit.defences import named
 from crossvec.space import Space
 
@@ -47,6 +47,12 @@ def accepted() -> Audit:
     """The attacker has the model. Every finding from high on is waived, the rest are below what the policy fails for."""
     waivers = tuple(Waiver(probe, "the list is public", date(2999, 1, 1)) for probe in ("alignment", "membership"))
     return audit(planted(400, 200).known_model(), quick=True, policy=Policy("high", waivers=waivers), today=DAY)
+
+
+def recovering(it: Audit, text: str, truth: str | None) -> Audit:
+    """The same audit, in which this was recovered of twelve rows on every rung that was read."""
+    told = tuple(Recovered(row, "static", text, truth) for row in range(12))
+    return replace(it, readings={key: replace(reading, recovered=told) for key, reading in it.readings.items()})
 
 
 def renamed(it: Audit, name: str) -> Audit:

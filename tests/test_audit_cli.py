@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import encoding
 import numpy as np
@@ -60,21 +66,89 @@ def test_a_leak_ends_with_1_and_one_json_object_that_keeps_the_contract(crossvec
     code, out, _ = crossvec("audit", *KNOWN, "--format", "json")
     told = json.loads(out)
     assert (code, told["exit_code"], told["verdict"], told["schema"]) == (1, 1, "leaks", "crossvec-audit/1")
-    assert {"alignment", "attributes", "membership"} == {one["probe"] for one in told["findings"]}
+    assert {"alignment", "attributes", "membership"} <= {one["probe"] for one in told["findings"]}
     for one in told["findings"]:
         assert {"probe", "score", "chance", "low", "high", "controls", "severity"} <= set(one)
         assert one["low"] <= one["score"] <= one["high"]
 
 
 def test_a_report_is_written_and_read_by_people_and_scripts(crossvec: Run, here: Path) -> None:
-    code, out, _ = crossvec("audit", *KNOWN, "-o", "report")
+    code, out, err = crossvec("audit", *KNOWN, "-o", "report")
     assert code == 1
     assert "gives away" in out
+    assert sorted(path.name for path in (here / "report").iterdir()) == [
+        "report.html",
+        "report.json",
+        "report.md",
+        "report.sarif",
+        "report.xml",
+    ]
+    assert all(f"report/{path.name}" in err for path in (here / "report").iterdir())
     assert json.loads((here / "report/report.json").read_text(encoding="utf-8"))["verdict"] == "leaks"
     page = (here / "report/report.md").read_text(encoding="utf-8")
     first = json.loads((here / "texts.jsonl").read_text(encoding="utf-8").splitlines()[0])["text"]
     assert "attributes" in page
-    assert first not in page
+    assert not [path.name for path in (here / "report").iterdir() if first in path.read_text(encoding="utf-8")]
+
+
+def test_recovered_texts_are_shown_to_who_asks_for_them_and_to_nobody_else(crossvec: Run, here: Path) -> None:
+    recovering = ("audit", *KNOWN, "--probe", "inversion", "--budget-seconds", "5", "--judge", "local")
+    texts = [json.loads(line)["text"] for line in (here / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
+    for asked, folder in (((), "hidden"), (("--show-text",), "shown")):
+        code, out, err = crossvec(*recovering, *asked, "-o", folder, "--format", "json")
+        told = json.loads(out)
+        assert code in (0, 1)
+        assert told["readings"][0]["details"]["judge"] == "local"
+        assert any(one["name"].startswith("said to leak") for one in told["readings"][0]["scores"])
+        held = {path.suffix for path in Path(folder).iterdir() if any(t in path.read_text(encoding="utf-8") for t in texts)}
+        assert held == ({".html", ".json", ".md"} if asked else set())
+        assert any(text in out for text in texts) == bool(asked)
+        assert ("warning: texts of the store" in err) == bool(asked)
+
+
+def test_the_schema_of_the_json_is_printed_without_a_store(crossvec: Run) -> None:
+    code, out, _ = crossvec("audit", "--schema")
+    assert code == 0
+    assert json.loads(out)["properties"]["schema"]["const"] == "crossvec-audit/1"
+
+
+def test_probes_are_among_what_can_be_named(crossvec: Run) -> None:
+    listed = json.loads(crossvec("plugins", "--format", "json")[1])["probes"]
+    assert {"fingerprint", "alignment", "attributes", "membership", "neighbours"} <= {one["name"] for one in listed}
+
+
+WORKFLOW = Path(__file__).parents[1] / "examples" / "github-action.yml"
+
+
+def steps() -> list[dict[str, Any]]:
+    yaml = pytest.importorskip("yaml")
+    (job,) = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"].values()
+    return job["steps"]
+
+
+def test_the_workflow_we_show_calls_crossvec_as_it_wants_to_be_called() -> None:
+    (command,) = [step["run"] for step in steps() if step.get("run", "").startswith("crossvec ")]
+    verb, *words = shlex.split(command)[1:]
+    context = cli.commands[verb].make_context(verb, words)
+    assert (context.params["output"], context.params["policy"]) == ("report", "crossvec.toml")
+    (install,) = [step["run"] for step in steps() if step.get("run", "").startswith("pip install")]
+    extras = tomllib.loads((WORKFLOW.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    named = re.search(r"crossvec\[(.+)\]", install)
+    assert named
+    assert set(named[1].split(",")) <= set(extras["project"]["optional-dependencies"])
+
+
+def test_the_workflow_we_show_uploads_findings_that_the_policy_does_not_accept(tmp_path: Path) -> None:
+    if not shutil.which("jq"):
+        pytest.skip("no jq here: apt-get install jq")
+    (step,) = [step for step in steps() if step.get("run", "").startswith("jq ")]
+    (upload,) = [step for step in steps() if "upload-sarif" in step.get("uses", "")]
+    (tmp_path / "report").mkdir()
+    results = [{"ruleId": "a", "suppressions": []}, {"ruleId": "b", "suppressions": [{"kind": "external"}]}]
+    (tmp_path / "report" / "report.sarif").write_text(json.dumps({"runs": [{"results": results}]}), encoding="utf-8")
+    subprocess.run(step["run"], shell=True, cwd=tmp_path, check=True)
+    (run,) = json.loads((tmp_path / upload["with"]["sarif_file"]).read_text(encoding="utf-8"))["runs"]
+    assert [one["ruleId"] for one in run["results"]] == ["a"]
 
 
 def test_a_policy_in_the_current_folder_is_kept_to(crossvec: Run, here: Path) -> None:
@@ -83,7 +157,8 @@ def test_a_policy_in_the_current_folder_is_kept_to(crossvec: Run, here: Path) ->
         '[[audit.waivers]]\nprobe = "membership"\nreason = "known"\nuntil = 2999-01-01\n',
         encoding="utf-8",
     )
-    code, out, _ = crossvec("audit", *KNOWN, "--format", "json")
+    looking = [word for probe in ("alignment", "membership", "attributes") for word in ("--probe", probe)]
+    code, out, _ = crossvec("audit", *KNOWN, *looking, "--format", "json")
     told = json.loads(out)
     assert (code, told["verdict"]) == (0, "nothing found")
     assert {one["probe"] for one in told["findings"] if one["waived"]} == {"alignment", "membership"}
@@ -130,6 +205,12 @@ def test_vectors_that_mean_nothing_end_with_3(crossvec: Run, here: Path) -> None
         (["--texts", "others.txt"], "100 texts cannot belong to 300 rows"),
         (["--labels", "labels.toml", "--label-column", "genre"], "have a column 'genre'"),
         (["--probe", "inversions"], "there is no probe 'inversions'"),
+        (["--probe", "attributes", "--lm", "model"], "--lm is for the probe inversion"),
+        (["--download"], "--download says something of --lm"),
+        (["--judge-model", "small"], "--judge-model says something of --judge"),
+        (["--judge", "http://localhost:1/v1"], "serves models, and none is named"),
+        (["--judge", "https://example.org/v1", "--judge-model", "small"], "would be sent texts"),
+        (["-o", "store.npy"], "reports cannot be written to store.npy"),
     ],
 )
 def test_what_cannot_be_audited_is_refused_with_what_to_type(crossvec: Run, here: Path, words: list[str], said: str) -> None:

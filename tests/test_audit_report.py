@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
-from reported import DAY, TEXT, accepted, failed, leaking, renamed
+from reported import DAY, TEXT, accepted, failed, leaking, recovering, renamed
 
 from crossvec.audit import Audit, Score
 from crossvec.errors import UsageError
@@ -66,6 +66,28 @@ def test_every_reading_and_every_probe_that_did_not_run_has_one_outcome(audits: 
 @pytest.mark.parametrize("name", AUDITS)
 def test_no_report_holds_a_text_of_the_store(told: dict[str, dict[str, str]], name: str) -> None:
     assert not [(file, TEXT.findall(text)[:3]) for file, text in told[name].items() if TEXT.search(text)]
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["redacted", "shown"])
+def test_recovered_texts_stand_beside_the_true_ones_only_when_asked_for_and_never_in_ci(
+    audits: dict[str, Audit], asked: bool
+) -> None:
+    it = recovering(audits["leaking"], "the harbour | at dawn", "the old harbour <b>at</b> dawn")
+    text = reports.texts(it, show_text=asked, day=DAY)
+    assert {file for file in text if "harbour" in text[file]} == (
+        {"report.html", "report.json", "report.md"} if asked else set()
+    )
+    assert "<b>" not in text["report.html"]
+    assert ("Handle it as you handle the texts" in text["report.html"]) == asked
+    assert ("No text of the store" in text["report.html"]) != asked
+    jsonschema.validate(json.loads(text["report.json"]), reports.schema())
+    if not asked:
+        assert "| static | 12 | 12 | 5.0 | 5.0 |" in text["report.md"]
+
+
+def test_what_was_recovered_is_counted_where_the_true_texts_are_not_known(audits: dict[str, Audit]) -> None:
+    told = reports.texts(recovering(audits["leaking"], "at dawn", None), day=DAY)["report.md"]
+    assert "| static | 12 | 12 |  | 2.0 |" in told
 
 
 @pytest.mark.parametrize("name", AUDITS)
@@ -217,6 +239,8 @@ def test_a_folder_that_cannot_be_is_refused_before_the_audit(tmp_path: Path) -> 
         ),
         (("shuffled", 0.5, "AUC", 0.93, 0.9, 0.95, 9), "right in 93 of 100 comparisons, where a guess is right in 50 of 100"),
         (("enough", 0.8, "verdict probability", 0.97, 0.97, 0.97, 1), "sure with probability 0.97, where 0.80 is enough"),
+        (("shuffled", 0.04, "token F1 (static)", 0.51, 0.4, 0.6, 90), "agreement of 0.51 in words, where 1 is every word"),
+        (("shuffled", 0.02, "BLEU (static)", 0.2, 0.1, 0.3, 90), "BLEU (static) of 0.20, where a guess reaches 0.02"),
         (("shuffled", 0.31, "correlation", 0.75, 0.7, 0.8, 384), "a resemblance of 0.75, where chance reaches 0.31"),
     ],
 )

@@ -18,7 +18,7 @@ from crossvec.cli import options, progress
 from crossvec.errors import UsageError
 
 if TYPE_CHECKING:
-    from crossvec.audit import Case, Policy
+    from crossvec.audit import Case, Policy, Probe
     from crossvec.encoders import Encoder
     from crossvec.space import Space
 
@@ -68,12 +68,18 @@ def _schema(context: click.Context, _parameter: click.Parameter, asked: bool) ->
 @click.option("--models", metavar="FILE", help="Fingerprints of further models.")
 @click.option("--defences", is_flag=True, help="Also try the usual defences, each against an attack of its own.")
 @click.option("-o", "--output", metavar="FOLDER", help="Also write report.html, .json, .md, .sarif and .xml (JUnit) there.")
+@click.option("--show-text", is_flag=True, help="Show recovered texts beside the true ones; else only how long they are.")
+@click.option(
+    "--lm", metavar="NAME", help="Language model that proposes texts for the probe inversion: a folder, or a hub's name."
+)
+@click.option("--download", is_flag=True, help="Allow that the model of --lm is fetched from the Hugging Face hub.")
+@click.option("--budget-seconds", type=click.FloatRange(0), metavar="N", help="Time for the probe inversion on each rung.")
+@click.option("--judge", metavar="URL", help="Let a model behind an OpenAI-compatible API judge recovered texts; or: local.")
+@click.option("--judge-model", metavar="NAME", help="Which model judges.")
 @click.option(
     "--schema", is_flag=True, is_eager=True, expose_value=False, callback=_schema, help="Print the schema of the JSON."
 )
-def audit(
-    probes: tuple[str, ...], models: str | None, defences: bool, output: str | None, quick: bool, format: str, **given: Any
-) -> int:
+def audit(defences: bool, output: str | None, show_text: bool, quick: bool, format: str, **given: Any) -> int:
     """Measure what somebody who stole only the vectors in VICTIM could learn about its texts.
 
     Exit code 1 when something leaks, 3 when an attack could not be carried out for sure, 0 when nothing was found.
@@ -83,18 +89,20 @@ def audit(
     from crossvec.report import audit as reports
     from crossvec.report.audit.markdown import markdown
 
-    chosen, rules = _probes(probes, models), _policy(given["policy"])
+    chosen, rules = _probes(given), _policy(given["policy"])
     how = {name: given[name] for name in ("effort", "seed", "device")}
     if output:
         reports.prepared(output)
+    if show_text:
+        options.advise("warning: texts of the store will be shown; handle what this prints and writes as you handle the texts")
     case = _case(given)
     with progress.shown() as step:
         tried = STANDARD if defences else ()
         found = run(case, probes=chosen, policy=rules, defences=tried, quick=quick, progress=step, **how)
     if output:
-        for path in reports.write(found, output, policy=_from_here(given["policy"])):
+        for path in reports.write(found, output, show_text=show_text, policy=_from_here(given["policy"])):
             options.advise(f"wrote {path}")
-    options.out(format, found.to_json(), lambda: _rendered(markdown(found)))
+    options.out(format, found.to_json(show_text), lambda: _rendered(markdown(found, show_text=show_text)))
     return found.exit_code
 
 
@@ -131,19 +139,54 @@ def _rendered(page: str) -> Any:
     return Markdown(page)
 
 
-def _probes(asked: Sequence[str], models: str | None) -> list[Any] | None:
-    """Return the probes asked for, the fingerprint with further models; None for all as they are."""
-    if not models:
-        return list(asked) or None
-    from crossvec.audit import names
-    from crossvec.audit.fingerprints import built_in, read
-    from crossvec.audit.probes import create
-    from crossvec.audit.probes.fingerprint import Fingerprinted
+def _probes(given: dict[str, Any]) -> list[Any] | None:
+    """Return the probes asked for, those with settings in place of their defaults; None for all as they are."""
+    from crossvec.audit.probes import create, names
 
-    further = Fingerprinted((*read(models), *built_in()))
+    asked: Sequence[str] = given["probes"]
+    set_up = {one.name: (option, one) for option, one in (("--models", _fingerprint(given)), _inversion(given)) if one}
+    for name, (option, _) in set_up.items():
+        if asked and name not in asked:
+            raise UsageError(f"{option} is for the probe {name}, which is not asked for", f"add  --probe {name}")
+    if not set_up:
+        return list(asked) or None
     # Given as probes and not by name, as what was not asked for need not be able to run.
     chosen: list[Any] = list(asked) or [create(name) for name in names()]
-    return [further if further.name in (one, getattr(one, "name", "")) else one for one in chosen]
+    return [set_up.get(one if isinstance(one, str) else one.name, ("", one))[1] for one in chosen]
+
+
+def _fingerprint(given: dict[str, Any]) -> Probe | None:
+    if not given["models"]:
+        return None
+    from crossvec.audit.fingerprints import built_in, read
+    from crossvec.audit.probes.fingerprint import Fingerprinted
+
+    return Fingerprinted((*read(given["models"]), *built_in()))
+
+
+def _inversion(given: dict[str, Any]) -> tuple[str, Probe | None]:
+    """Return the first option that sets up the probe inversion, and the probe; None where no option does."""
+    for option, needed in (("download", "lm"), ("judge_model", "judge")):
+        if given[option] and not given[needed]:
+            raise UsageError(
+                f"--{option.replace('_', '-')} says something of --{needed}, which is not given", f"add  --{needed}"
+            )
+    first = next((name for name in ("lm", "budget_seconds", "judge") if given[name] is not None), None)
+    if first is None:
+        return "", None
+    from crossvec.audit import judge
+    from crossvec.audit.judging import JudgedInversion
+    from crossvec.audit.probes.inversion import Inversion
+
+    settings = {"device": given["device"], "download": given["download"], "model": given["lm"]}
+    if given["budget_seconds"] is not None:
+        settings["budget_seconds"] = given["budget_seconds"]
+    option = f"--{first.replace('_', '-')}"
+    if not given["judge"]:
+        return option, Inversion(**settings)
+    url = None if given["judge"] == "local" else given["judge"]
+    who = judge.open(url, model=given["judge_model"] or "", send_texts=given["send_texts"], seed=given["seed"])
+    return option, JudgedInversion(**settings, judge=who)
 
 
 def _from_here(policy: str | None) -> str:

@@ -37,7 +37,7 @@ def texts(it: Audit, *, show_text: bool = False, policy: str = FILE, day: date |
 
     made = (
         html(it, show_text=show_text, day=day),
-        report.as_json(it.to_json()) + "\n",
+        report.as_json(it.to_json(show_text)) + "\n",
         markdown(it, show_text=show_text),
         report.as_json(sarif(it, policy=policy)) + "\n",
         junit(it),

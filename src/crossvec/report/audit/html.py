@@ -67,7 +67,7 @@ def html(it: Audit, *, show_text: bool = False, day: date | None = None) -> str:
         grid={(one.rung, one.probe): one for one in outcomes},
         states=STATES,
         charts=[(chart, Markup(chart.svg)) for chart in charts(it)],  # what labels hold was escaped when it became XML
-        evidence=[tables.scores(it), *tables.tables(it)],
+        evidence=[tables.scores(it), *tables.tables(it, show_text=show_text)],
         rungs=tables.rungs(it),
         method=words.METHOD,
         settings=words.settings(it),

@@ -29,7 +29,9 @@ def markdown(it: Audit, *, show_text: bool = False) -> str:
         "\n".join(f"{number}. {_safe(step)}" for number, step in enumerate(words.to_do(it), 1)),
         "## Evidence",
     ]
-    parts += [_table(one) for one in (tables.scores(it), *tables.tables(it)) if one.rows]
+    if show_text:
+        parts.insert(1, "**This report shows texts of the store. Handle it as you handle the texts.**")
+    parts += [_table(one) for one in (tables.scores(it), *tables.tables(it, show_text=show_text)) if one.rows]
     parts += ["## What the attacker was given", _table(tables.rungs(it), titled=False)]
     if it.not_run:
         lines = (f"- {probe}, on the rung {rung}: needs {needs}" for rung, probe, needs in it.not_run)

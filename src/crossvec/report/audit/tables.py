@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crossvec.audit import Audit, Trial
+from crossvec.audit import Audit, Recovered, Trial
 from crossvec.audit.ladder import HOLDS
 from crossvec.audit.scores import LEVEL
 from crossvec.report.audit.words import clean, shown
@@ -19,10 +19,12 @@ from crossvec.report.audit.words import clean, shown
 __all__ = ["Table", "defences", "rungs", "scores", "tables"]
 
 MOST = 15  # lines of labels
+MOST_TEXTS = 60  # lines of recovered texts
 
 TRIED = (
     "Broken: an attacker who knows the defence but no key learns more than a guess would. Inconclusive: a translator failed or "
-    "was not sure; with more rows it may not. Recall is of each row's ten nearest before, looked for after."
+    "was not sure; with more rows it may not. Recall is of each row's ten nearest before, looked for after. Scores stand "
+    "before what a guess reaches."
 )
 
 
@@ -79,19 +81,29 @@ def scores(it: Audit) -> Table:
     return Table("Every score beside its controls", says, heads, rows, words=2, open=True)
 
 
-def tables(it: Audit) -> list[Table]:
+def tables(it: Audit, *, show_text: bool = False) -> list[Table]:
     """Return what is told of each reading, and of the defences tried, in the order of a report."""
     made = []
     for (rung, probe), reading in it.readings.items():
         if tell := TOLD.get(probe):
             made += [table for table in tell(rung, reading.details) if table.rows]
+        if reading.recovered:
+            made.append((_texts if show_text else _counts)(rung, reading.recovered))
     return [*made, *([defences(it.trials)] if it.trials else [])]
 
 
 def defences(trials: Sequence[Trial]) -> Table:
     """Return what each defence costs a search and what it still gives away."""
     seen = list(dict.fromkeys(key for trial in trials for key in trial.scores))
-    heads = ["", "defence", "keyed", "recall@10 kept", "verdict", "broken by", *(f"{probe}, {rung}" for rung, probe in seen)]
+    heads = [
+        "number",
+        "defence",
+        "keyed",
+        "recall@10 kept",
+        "verdict",
+        "broken by",
+        *(f"{probe}, {rung}" for rung, probe in seen),
+    ]
     rows = []
     for number, it in enumerate(trials, 1):
         cells = [str(number), it.defence.name, "yes" if it.defence.keyed else ""]
@@ -99,7 +111,7 @@ def defences(trials: Sequence[Trial]) -> Table:
         for rung, probe in seen:
             score, status = it.scores.get((rung, probe)), it.status.get(rung)
             doubt = "" if status == "aligned" else f", {status}"
-            cells.append(f"{shown(score.value)} against {shown(score.chance)}{doubt}" if score else "")
+            cells.append(f"{score.value:.2f} / {score.chance:.2f}{doubt}" if score else "")
         rows.append(cells)
     return Table(
         "Defences: what each costs a search, and what it still gives away", TRIED, heads, rows, words=len(heads), open=True
@@ -159,7 +171,58 @@ def _models(_rung: str, told: Mapping[str, Any]) -> list[Table]:
     return [Table("Models that the vectors resemble", says, ("model", "correlation"), rows or [("none measured", "")])]
 
 
-TOLD = {"attributes": _labels, "neighbours": _topics, "fingerprint": _models}
+def _engines(rung: str, told: Mapping[str, Any]) -> list[Table]:
+    rows = [
+        (
+            clean(one["engine"]),
+            *(shown(one.get(arm)) for arm in ("attack", "naive", "ideal")),
+            "yes" if one["finished"] else "no",
+        )
+        for one in told.get("cosine_reached", ())
+    ]
+    says = (
+        f"{told.get('documents', 0):,} rows were tried. The cosine between a row and what was written for it is all that an "
+        "attacker sees of success. An engine that did not finish had too little time."
+    )
+    return [
+        Table(
+            f"How near recovered texts come, rung {rung}",
+            says,
+            ("engine", "cosine", "untranslated", "perfect", "finished"),
+            rows,
+        )
+    ]
+
+
+def _counts(rung: str, recovered: Sequence[Recovered]) -> Table:
+    """Return how much was recovered without showing any of it."""
+    rows = []
+    for engine in dict.fromkeys(one.engine for one in recovered):
+        own = [one for one in recovered if one.engine == engine]
+        written = sum(bool(one.text.strip()) for one in own)
+        lengths = [
+            _mean([text for text in texts if text is not None]) for texts in zip(*((o.truth, o.text) for o in own), strict=True)
+        ]
+        rows.append((clean(engine), f"{len(own):,}", f"{written:,}", *lengths))
+    says = "The texts themselves are left out. crossvec audit --show-text shows them, to those who may read the store."
+    heads = ("engine", "rows tried", "rows with a text", "words of a text", "words recovered of it")
+    return Table(f"Recovered texts, rung {rung}", says, heads, rows)
+
+
+def _texts(rung: str, recovered: Sequence[Recovered]) -> Table:
+    """Return recovered texts beside the true ones: only for who asked to see texts of the store."""
+    rows = [(str(one.row), clean(one.engine), clean(one.truth or ""), clean(one.text)) for one in recovered[:MOST_TEXTS]]
+    says = (
+        f"The first {len(rows):,} of {len(recovered):,}; all are in report.json. The rows were drawn by the seed, not picked."
+    )
+    return Table(f"Recovered texts, rung {rung}", says, ("row", "engine", "the text", "what was recovered"), rows, words=4)
+
+
+def _mean(texts: Sequence[str]) -> str:
+    return f"{sum(len(text.split()) for text in texts) / len(texts):.1f}" if texts else ""
+
+
+TOLD = {"attributes": _labels, "neighbours": _topics, "fingerprint": _models, "inversion": _engines}
 """Probes that tell more than scores."""
 
 
