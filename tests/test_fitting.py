@@ -61,6 +61,18 @@ def test_a_space_is_aligned_with_a_copy_of_itself(world: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rows", [300, 3000])
+@pytest.mark.parametrize("dim", [4, 8, 16])
+def test_few_dimensions_which_anything_fits_into_are_never_called_aligned(dim: int, rows: int) -> None:
+    rng = np.random.default_rng(dim + rows)
+    source = rng.standard_normal((rows, dim))
+    target = rng.standard_normal((40, dim))[rng.choice(40, 1500, p=rng.dirichlet(np.full(40, 0.5)))]
+    target = target + 0.5 * rng.standard_normal(target.shape)
+    made = fit(Space.of(source.astype(np.float32)), Space.of(target.astype(np.float32)), "moments", effort="quick")
+    assert made.verdict is not None
+    assert made.verdict.status != "aligned"
+
+
 def test_an_unrelated_target_is_never_called_aligned(world: World) -> None:
     noise = np.random.default_rng(5).standard_normal((3000, 20)).astype(np.float32)
     learned = fit(Space.of(world.x), Space.of(noise), effort="quick")

@@ -28,7 +28,7 @@ from crossvec.aligners import Alignment
 from crossvec.aligners.objective import Moments
 from crossvec.aligners.refine import RIDGE
 from crossvec.aligners.search import SEARCH_AXES
-from crossvec.geometry import TINY, distinct, kmeans, nearest, polar, principal_axes, third_moment, unit
+from crossvec.geometry import TINY, distinct, kmeans, nearest, polar, polar_batch, principal_axes, third_moment, unit
 
 __all__ = ["Verdict", "evidence", "judge"]
 
@@ -37,6 +37,8 @@ FEW_AXES = 32
 DAMPING = 0.5  # what `moments` divides out of its axes by default
 ROWS_PER_CLUSTER = 60
 MOST_CLUSTERS = 100
+FEWEST_AXES = 8  # in fewer dimensions two shapes are alike too easily to be sure of anything
+CHANCE_DRAWS, CHANCE_STARTS, CHANCE_STEPS = 6, 16, 60
 SURE, LOST = 0.8, 0.25
 """At or above SURE the status is aligned, below LOST failed."""
 
@@ -66,8 +68,12 @@ def judge(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alignme
     found = evidence(x, y, alignment, seed=seed)
     logit = BIAS + sum(weight * found[name] for name, weight in WEIGHTS.items())
     probability = 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, logit))))
+    # Half the way from what chance reaches to 1 is what the third moments of an alignment have at least.
+    probability *= min(max(2 * (found["first_thirds"] - found["chance"]) / max(1 - found["chance"], TINY), 0.0), 1.0)
     if not found["usable"]:
         probability = 0.0
+    if min(x.shape[1], y.shape[1]) < FEWEST_AXES:
+        probability = min(probability, 0.5)
     status: Literal["aligned", "uncertain", "failed"] = "uncertain"
     if probability >= SURE:
         status = "aligned"
@@ -85,6 +91,8 @@ def evidence(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alig
     `reliability`: the agreement on 128 axes between two halves of the target: what sampling allows.
     `local`: cosine between how the covariances inside matched clusters differ from their mean.
     `masses`: correlation of the shares of rows that matched clusters hold.
+    `chance`: the most that rotations make of third moments with nothing in common, on the axes of `first_thirds`: in few
+    dimensions a search carries anything to anything.
     `size`: log10 of the smaller number of rows.
     `usable`: 1, or 0 when the translated rows have no spread, or too few of the rows are distinct to say anything.
     """
@@ -92,7 +100,7 @@ def evidence(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alig
     rows_x, rows_y = _sample(x, generator), _sample(y, generator)
     mapped = alignment.map(rows_x)
     size = math.log10(max(min(len(x), len(y)), 1))
-    nothing = {**dict.fromkeys(WEIGHTS, 0.0), "size": size, "usable": 0.0}
+    nothing = {**dict.fromkeys(WEIGHTS, 0.0), "chance": 0.0, "size": size, "usable": 0.0}
     few = min(len(rows_x), len(rows_y)) < 2 * ROWS_PER_CLUSTER or rows_y.shape[1] < 3
     if few or not bool((mapped.var(0) > TINY).any()):
         return nothing
@@ -110,6 +118,7 @@ def evidence(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alig
         "reliability": reliability,
         "local": _shapes(p_axes, in_p, y_axes, in_y, clusters),
         "masses": _masses(in_p, in_y, clusters),
+        "chance": _chance(p_axes, y_axes, generator),
         "size": size,
         "usable": 1.0,
     }
@@ -130,6 +139,20 @@ def _thirds(zx: Tensor, zy: Tensor, p: Tensor) -> tuple[float, float]:
     rotation = polar(covariance / both.scale_x[:, None] / both.scale_y)
     half = third_moment(zy[::2, :ky] / both.scale_y)
     return float(both.objectives(rotation)), _cosine(half, 2 * both.ty - half)
+
+
+def _chance(p: Tensor, y: Tensor, generator: torch.Generator) -> float:
+    """Return the highest cosine between the third moments of p and those of y with random signs, over many rotations.
+
+    Signs leave a row's length and the covariance as they are, and take what the third moments say.
+    """
+    k, highest = y.shape[1], 0.0
+    for _ in range(CHANCE_DRAWS):
+        signs = torch.randint(0, 2, (len(y), 1), generator=generator).to(y) * 2 - 1
+        both = Moments.of(p, y * signs, k, k)
+        starts = polar_batch(torch.randn(CHANCE_STARTS, k, k, generator=generator).to(y), 16)
+        highest = max(highest, float(both.objectives(both.ascend(starts, CHANCE_STEPS)).max()))
+    return highest
 
 
 def _shapes(p: Tensor, in_p: Tensor, y: Tensor, in_y: Tensor, clusters: int) -> float:
