@@ -35,7 +35,10 @@ __all__ = ["FILE", "SEVERITIES", "Policy", "Waiver", "read"]
 FILE = "crossvec.toml"
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
-THRESHOLDS: dict[str, float] = {"fingerprint": 0.2, "attributes": 0.02, "membership": 0.02, "neighbours": 0.02, "inversion": 0.02}
+THRESHOLDS: dict[str, float] = {
+    "fingerprint": 0.2,
+    **dict.fromkeys(("attributes", "membership", "neighbours", "inversion"), 0.02),
+}
 """Unless the policy says otherwise. With many rows a lift too small to matter is not luck either; 0 for probes not named."""
 
 
