@@ -8,35 +8,21 @@ import shlex
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import encoding
 import numpy as np
 import pytest
+from conftest import Run
 
 from crossvec import encoders
 from crossvec.audit.fingerprints import Fingerprint, write
-from crossvec.cli import cli, exits
+from crossvec.cli import cli
 from crossvec.space import Space
 
-Run = Callable[..., tuple[int, str, str]]
 WORDS = ["cat", "dog", "sat", "mat", "sea"]
 ENCODER = "static:model"
-
-
-@pytest.fixture
-def crossvec(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process: its exit code, stdout and stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = exits.run(cli, [str(word) for word in words])
-        told = capsys.readouterr()
-        assert "Traceback" not in told.err
-        return code, told.out, told.err
-
-    return run
 
 
 @pytest.fixture
