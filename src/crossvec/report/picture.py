@@ -35,7 +35,7 @@ def draw(
 
     Raises MissingExtraError without matplotlib.
     """
-    figure = blank((11, 5.4))
+    figure = blank((11.0, 5.4))
     chosen = np.random.default_rng(seed)
     if paired:
         picked = np.sort(chosen.permutation(len(source))[:ROWS])
