@@ -243,7 +243,7 @@ def test_planted_in_the_copy_of_a_file_they_are_found_there_and_not_in_the_file(
     crossvec: Run, store: str, model: str, tmp_path: Path
 ) -> None:
     kept, copy = f"{tmp_path}/c.json", f"{tmp_path}/copy.parquet"
-    code, told = crossvec("canary", "plant", store, "-m", model, "-o", kept, "-n", "5", "--to", copy, "--write")
+    code, told = crossvec("canary", "plant", store, "-m", model, "-o", kept, "-n", "5", "--seed", "3", "--to", copy, "--write")
     assert (code, told["file"], len(told["ids"])) == (0, kept, 5)
     whole = stores.open(copy).load()
     assert (len(whole), len(stores.open(store).load())) == (55, 50)
@@ -262,7 +262,7 @@ def test_planted_in_a_database_they_are_added_to_its_rows(crossvec: Run, model: 
     place, kept = f"duckdb://{tmp_path}/file.db/books", f"{tmp_path}/c.json"
     rows = np.random.default_rng(1).standard_normal((40, 32)).astype(np.float32)
     stores.open(place).write([Space.of(rows, range(40), {"content": [f"text {i}" for i in range(40)]})])
-    code, told = crossvec("canary", "plant", place, "-m", model, "-o", kept, "--write")
+    code, told = crossvec("canary", "plant", place, "-m", model, "-o", kept, "--seed", "3", "--write")
     assert code == 0 and all(isinstance(one, int) for one in told["ids"])
     whole = stores.open(place).load()
     assert len(whole) == 52 and set(told["ids"]) <= set(map(int, whole.ids))
@@ -271,7 +271,7 @@ def test_planted_in_a_database_they_are_added_to_its_rows(crossvec: Run, model: 
 
 def test_rows_without_ids_are_told_by_their_numbers(crossvec: Run, model: str, tmp_path: Path) -> None:
     np.save(tmp_path / "store.npy", np.random.default_rng(1).standard_normal((20, 32)).astype(np.float32))
-    words = ("canary", "plant", f"{tmp_path}/store.npy", "-m", model, "-o", f"{tmp_path}/c.json", "-n", "2")
+    words = ("canary", "plant", f"{tmp_path}/store.npy", "-m", model, "-o", f"{tmp_path}/c.json", "-n", "2", "--seed", "3")
     code, told = crossvec(*words, "--to", f"{tmp_path}/copy.npy", "--write")
     assert (code, told["ids"]) == (0, [20, 21])
     code, found = crossvec("canary", "verify", f"{tmp_path}/c.json", "--store", f"{tmp_path}/copy.npy")
