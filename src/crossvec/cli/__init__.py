@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from crossvec import __version__
-from crossvec.cli import align, audit, canary, exits, look, move, texts, tour
+from crossvec.cli import align, audit, canary, exits, look, move, serve, texts, tour
 from crossvec.cli.options import Verbs
 
 __all__ = ["cli", "main"]
@@ -51,6 +51,7 @@ MAIN_JOB = (
     audit.audit,
     audit.defend,
     canary.canary,
+    serve.serve,
 )
 for verb in (tour.demo, *MAIN_JOB, look.plugins):
     cli.add_command(verb)
