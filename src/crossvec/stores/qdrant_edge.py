@@ -48,8 +48,8 @@ class QdrantEdgeShard(Collection):
     format = "qdrant-edge"
     module = "qdrant_edge"
     extra = "qdrant-edge"
-    page_rows = 2048
-    put_rows = 1024
+    page_rows = 8192
+    put_rows = 8192
 
     @property
     def path(self) -> Path:
@@ -120,7 +120,8 @@ class QdrantEdgeShard(Collection):
     ) -> None:
         edge, shard = self.client_library(), self._shard(client)
         held = shard.retrieve(keys, True, True) if len(layout.named) > 1 else []
-        values, rows = merged(keys, vectors, rows, layout, held)
+        # Views, and not lists of floats: the engine takes them as they are, and nobody makes an object for each value.
+        values, rows = merged(keys, [memoryview(row) for row in vectors], rows, layout, held)
         points = [edge.Point(key, value, row) for key, value, row in zip(keys, values, rows, strict=True)]
         shard.update(edge.UpdateOperation.upsert_points(points))
         shard.flush()

@@ -7,7 +7,8 @@ Uses  space
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -55,6 +56,22 @@ class Page(NamedTuple):
     vectors: Shaped[np.ndarray, "k d"] | Sequence[Any]
     documents: Sequence[dict[str, Any]]
     after: Any
+
+
+def packed(vectors: Iterable[Sequence[float] | None], n: int, dim: int) -> Shaped[np.ndarray, "n d"] | list[Any]:
+    """Return n vectors that a client gives as lists of floats as a matrix; as a list where one is missing or of another length.
+
+    Struct takes a list in half the time that NumPy does, and of lists taken one by one only one is in memory, where a page of
+    them is eight times as large as the matrix.
+    """
+    rows, pack = np.empty((n, dim), np.float32), struct.Struct(f"{dim}f").pack_into
+    coming, step = iter(vectors), 4 * dim
+    for i, vector in enumerate(coming):
+        try:
+            pack(rows.data, i * step, *vector or ())
+        except (struct.error, OverflowError):  # told by its number where rows are checked
+            return [*rows[:i], vector, *coming]
+    return rows
 
 
 def filled(vectors: Sequence[Any], dim: int, numbers: Sequence[int], name: str) -> Float32[np.ndarray, "k d"]:
