@@ -222,7 +222,7 @@ def _searched(x: Cloud, y: Cloud, seed: int, skip: int, starts: int = 2048, keep
     )
     start = zx.new_zeros(zx.shape[1], zy.shape[1])
     start[skip:, skip:] = found.map
-    c = refine(zx, zy, start, rounds=ROUNDS, neighbours=NEIGHBOURS, progress=silent)
+    c = refine(zx, zy, start, rounds=ROUNDS, k=NEIGHBOURS, progress=silent)
     forward = finish(c, spread(zx), spread(zy), RANKING)
     backward = finish(c.T, spread(zy), spread(zx), RANKING)
     maps = Linear.of(axes_x @ forward @ axes_y.T), Linear.of(axes_y @ backward @ axes_x.T)

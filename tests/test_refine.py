@@ -41,7 +41,7 @@ def cloud(n: int, d: int, rows_seed: int) -> Tensor:
 
 
 def refined(zx: Tensor, zy: Tensor, w: Tensor, rounds: int = 3) -> Tensor:
-    return refine(zx, zy, w, rounds=rounds, neighbours=10, progress=lambda _doing, _done: None)
+    return refine(zx, zy, w, rounds=rounds, k=10, progress=lambda _doing, _done: None)
 
 
 def two_sides(dx: int, dy: int, bend: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

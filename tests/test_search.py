@@ -120,7 +120,7 @@ def test_damping_takes_scale_off_the_axes_and_natural_puts_it_back() -> None:
 
 def joined(kx: int, ky: int) -> Joined:
     zx, zy = on_axes(cloud(400, 8, 1))[0], on_axes(cloud(500, 8, 2))[0]
-    m = Clouds.of(zx, zy, 10, seeded(0)).moments(kx, ky, 0.5)
+    m = Clouds.of(zx, zy, 10, 64, seeded(0)).moments(kx, ky, 0.5)
     assert isinstance(m, Joined)
     return m
 
@@ -154,7 +154,7 @@ def test_moments_within_clusters_do_not_know_where_the_clusters_lie_nor_how_far_
     seed = next(s for s in range(99) if len(set(topics[torch.randperm(600, generator=seeded(s))[:3]].tolist())) == 3)
 
     def within(centres: Tensor) -> Tensor:
-        clouds = Clouds.of(inside + centres[topics], inside, 3, seeded(seed))
+        clouds = Clouds.of(inside + centres[topics], inside, 3, 64, seeded(seed))
         assert clouds.within is not None
         return geometry.third_moment(clouds.within[0])
 

@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 TINY = 1e-9
-BLOCK = 4096
-"""Rows of a similarity block: 4,096 x 50,000 in bfloat16 is 400 MB."""
+BLOCK, KEYS = 4096, 65_536
+"""Rows and columns of a similarity block, at most: 512 MB in bfloat16."""
 
 # Newton-Schulz for the polar factor: a quintic that lifts small singular values fast, then the cubic that settles them at 1.
 LIFT = (3.4445, -4.7750, 2.0315)
@@ -41,7 +41,7 @@ def polar(m: Float[Tensor, "dx dy"], power: float = 0.0) -> Float[Tensor, "dx dy
 
 
 def procrustes(x: Float[Tensor, "n dx"], y: Float[Tensor, "n dy"]) -> Float[Tensor, "dx dy"]:
-    """Return the semi-orthogonal W that minimises |x W - y| (Schönemann 1966): the polar factor of x^T y."""
+    """Return the semi-orthogonal W that minimises `|x W - y|` (Schönemann 1966): the polar factor of x^T y."""
     return polar(x.T @ y)
 
 
@@ -111,10 +111,15 @@ def nearest(
 ) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
     """Return the k largest inner products of each query with the keys, and which keys they are; k is at most m."""
     fast = fast_type(queries.device.type)
-    across = keys.to(fast).T.contiguous()
+    across = [part.to(fast).T.contiguous() for part in torch.split(keys, KEYS)]
     values, indices = [], []
-    for block in torch.split(queries.to(fast), BLOCK):
-        value, index = (block @ across).topk(min(k, len(keys)), dim=1)
+    for block in torch.split(queries, BLOCK):
+        found = [(block.to(fast) @ part).topk(min(k, part.shape[1]), dim=1) for part in across]
+        value = torch.cat([best for best, _ in found], dim=1)
+        index = torch.cat([place + KEYS * number for number, (_, place) in enumerate(found)], dim=1)
+        if len(found) > 1:
+            value, kept = value.topk(min(k, len(keys)), dim=1)
+            index = index.gather(1, kept)
         values.append(value.float())
         indices.append(index)
     return torch.cat(values), torch.cat(indices)

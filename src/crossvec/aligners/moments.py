@@ -17,6 +17,7 @@ from torch import Tensor
 from crossvec.aligners import Alignment, Effort, Linear, Step, silent
 from crossvec.aligners.assignment import TEMPERATURES, learn
 from crossvec.aligners.limits import Range, check
+from crossvec.aligners.neighbours import Index, pick
 from crossvec.aligners.refine import ORTHOGONAL, RANKING, finish, refine, spread
 from crossvec.aligners.search import search
 from crossvec.errors import SpaceError
@@ -39,11 +40,13 @@ class Moments:
     Fields left at 0 take the value that `effort` sets. `axes` bounds the principal axes whose third moments are used (memory
     grows with its cube: 256 axes take 64 MB a side); `clusters`, if not 0, cuts each cloud into so many, whose third moments
     are used too, for sides that are about different things; `damping` is the power of an axis' deviation that is divided out
-    of it; `neighbours` is how many rows across are averaged in refinement. `finish` makes the final map: `orthogonal`
-    (Procrustes on the pseudo-pairs), or one learned from soft assignments in `steps` steps: `ranking` (the default: finds the
-    right row most often), `faithful` (highest cosine), `balanced` (between them).
+    of it; `neighbours` is how many rows across are averaged in refinement, `index` how they are found: `exact`, `ivf` (an
+    index of FAISS), or `auto`, which is `ivf` from 100,000 rows on where FAISS is installed. `finish` makes the final map:
+    `orthogonal` (Procrustes on the pseudo-pairs), or one learned from soft assignments in `steps` steps: `ranking` (the
+    default: finds the right row most often), `faithful` (highest cosine), `balanced` (between them).
 
-    Raises SettingError for settings that cannot be, SpaceError for a cloud whose rows are all the same.
+    Raises SettingError for settings that cannot be, MissingExtraError for an index without FAISS, SpaceError for a cloud whose
+    rows are all the same.
     """
 
     effort: Effort = "standard"
@@ -57,6 +60,7 @@ class Moments:
     clusters: int = 0
     damping: float = 0.5
     neighbours: int = 10
+    index: Index = "auto"
     finish: FinishName = "ranking"
 
     name: ClassVar[str] = "moments"
@@ -65,6 +69,7 @@ class Moments:
     def __post_init__(self) -> None:
         preset = dict.fromkeys(("starts", "keep", "kicks", "rounds", "steps", "clusters"), 0)
         check(self, preset, damping=Range(0.0, 1.0))
+        pick(self.index, 0, "cpu")
 
     def fit(
         self,
@@ -102,7 +107,8 @@ class Moments:
             zy,
             found.map,
             rounds=rounds,
-            neighbours=min(self.neighbours, len(x), len(y)),
+            k=min(self.neighbours, len(x), len(y)),
+            index=self.index,
             progress=lambda doing, done: progress(doing, 0.375 + 0.25 * done),
         )
         forward, backward = self._finished(

@@ -129,12 +129,17 @@ class Clouds:
 
     zx: Float[Tensor, "n dx"]
     zy: Float[Tensor, "m dy"]
-    within: tuple[Float[Tensor, "n dx"], Float[Tensor, "m dy"]] | None = None
+    within: tuple[Float[Tensor, "n kx"], Float[Tensor, "m ky"]] | None = None
 
     @classmethod
-    def of(cls, zx: Float[Tensor, "n dx"], zy: Float[Tensor, "m dy"], clusters: int, generator: torch.Generator) -> Clouds:
-        """Cut each cloud into so many clusters, into none with 0."""
-        return cls(zx, zy, (_within(zx, clusters, generator), _within(zy, clusters, generator)) if clusters else None)
+    def of(
+        cls, zx: Float[Tensor, "n dx"], zy: Float[Tensor, "m dy"], clusters: int, axes: int, generator: torch.Generator
+    ) -> Clouds:
+        """Cut each cloud into so many clusters, or none with 0; of rows less their cluster's mean the first `axes` are kept."""
+        if not clusters:
+            return cls(zx, zy)
+        x, y = (_within(z, clusters, axes, generator) for z in (zx, zy))
+        return cls(zx, zy, (x, y))
 
     def moments(self, kx: int, ky: int, damping: float = 0.0) -> Moments:
         """Measure both on their first kx and ky axes, or on all where there are fewer."""
@@ -148,10 +153,11 @@ class Clouds:
         return Joined(whole.tx, whole.ty, *scales, within=Moments(tx, ty, *scales))
 
 
-def _within(z: Float[Tensor, "n d"], clusters: int, generator: torch.Generator) -> Float[Tensor, "n d"]:
+def _within(z: Float[Tensor, "n d"], clusters: int, axes: int, generator: torch.Generator) -> Float[Tensor, "n k"]:
     index, _ = kmeans(z, min(clusters, len(z)), generator)
-    sums = z.new_zeros(clusters, z.shape[1]).index_add_(0, index, z)
-    return z - (sums / index.bincount(minlength=clusters).clamp_min(1)[:, None])[index]
+    first = z[:, :axes]
+    sums = first.new_zeros(clusters, first.shape[1]).index_add_(0, index, first)
+    return first - (sums / index.bincount(minlength=clusters).clamp_min(1)[:, None])[index]
 
 
 def _shared(moments: Moments, g: Tensor) -> Tensor:

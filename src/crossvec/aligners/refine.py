@@ -2,7 +2,7 @@
 
 In    zx (n, dx), zy (m, dy)   unit rows on their own principal axes, and a map (dx, dy) that is roughly right
 Out   a cross-covariance (dx, dy) of pseudo-pairs, and from it the map that a `Finish` describes
-Uses  geometry
+Uses  neighbours, geometry
 
 Every row is paired with the mean of its nearest rows across, in both directions (iterative closest points, as mini-vec2vec's
 first refinement, arXiv 2510.02348, but symmetric, over all rows, and weighted as CSLS weighs: arXiv 1710.04087). Choosing y
@@ -12,14 +12,16 @@ That share confirms whatever the map says and freezes weak axes where they are, 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crossvec.aligners import Step
-from crossvec.geometry import nearest, polar, unit
+from crossvec.aligners import Step, silent
+from crossvec.aligners.neighbours import BLOCK, Carried, Index, neighbours
+from crossvec.geometry import polar
 
 DEBIAS = 0.4
 """Share of the self-confirming part that is taken out. The response to small random turns puts the part at .45 to .5 of the
@@ -55,20 +57,28 @@ def refine(
     w: Float[Tensor, "dx dy"],
     *,
     rounds: int,
-    neighbours: int,
+    k: int,
+    index: Index = "auto",
     progress: Step,
 ) -> Float[Tensor, "dx dy"]:
-    """Return the cross-covariance of the pseudo-pairs after some rounds, freed of its self-confirming part."""
+    """Return the cross-covariance of the pseudo-pairs after some rounds, freed of its self-confirming part.
+
+    Every row is paired with the mean of k rows; `index` says how those are found (see `aligners.neighbours`).
+    """
     spread_x, spread_y = spread(zx), spread(zy)
     matching, c = w, w
     for number in range(rounds):
-        progress("refining by neighbours", number / rounds)
-        c = neighbour_covariance(zx, zy, matching, neighbours)
+        part = partial(_nth, progress, number, rounds)
+        c = neighbour_covariance(zx, zy, matching, k, index=index, progress=part)
         tilt = spread_x[:, None] * w * spread_y
         c = c - DEBIAS * (c * tilt).sum() / tilt.square().sum().clamp_min(1e-30) * tilt
         w, matching = polar(c), finish(c, spread_x, spread_y, RANKING)
     progress("refining by neighbours", 1.0)
     return c
+
+
+def _nth(progress: Step, number: int, rounds: int, doing: str, done: float) -> None:
+    progress(f"refining: {doing}", (number + done) / rounds)
 
 
 def finish(
@@ -86,20 +96,31 @@ def spread(z: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
 
 
 def neighbour_covariance(
-    zx: Float[Tensor, "n dx"], zy: Float[Tensor, "m dy"], w: Float[Tensor, "dx dy"], neighbours: int
+    zx: Float[Tensor, "n dx"],
+    zy: Float[Tensor, "m dy"],
+    w: Float[Tensor, "dx dy"],
+    k: int,
+    *,
+    index: Index = "auto",
+    progress: Step = silent,
 ) -> Float[Tensor, "dx dy"]:
-    """Return E[x y'^T] + E[x' y^T], where y' is the weighted mean of the rows near x w, and x' of the rows near y."""
-    across = unit(zx @ w)
-    near_y, of_y = nearest(across, zy, neighbours)
-    near_x, of_x = nearest(zy, across, neighbours)
+    """Return E[x y'^T] + E[x' y^T], where y' is the weighted mean of the k rows near x w, and x' of the rows near y."""
+    across, along = Carried(zx, w), Carried(zy)
+    near_y, of_y = neighbours(across, along, k, index=index, progress=lambda doing, done: progress(doing, done / 2))
+    near_x, of_x = neighbours(along, across, k, index=index, progress=lambda doing, done: progress(doing, (1 + done) / 2))
     radius_x, radius_y = near_y.mean(1), near_x.mean(1)
     weight_y = torch.exp(SHARPNESS * (near_y - (radius_x[:, None] + radius_y[of_y]) / 2))
     weight_x = torch.exp(SHARPNESS * (near_x - (radius_y[:, None] + radius_x[of_x]) / 2))
-    return zx.T @ _sum_of(zy, of_y, weight_y) / weight_y.sum() + _sum_of(zx, of_x, weight_x).T @ zy / weight_x.sum()
+    return _pooled(zx, zy, of_y, weight_y) / weight_y.sum() + _pooled(zy, zx, of_x, weight_x).T / weight_x.sum()
 
 
-def _sum_of(rows: Float[Tensor, "m d"], index: Int[Tensor, "n k"], weights: Float[Tensor, "n k"]) -> Float[Tensor, "n d"]:
-    total = torch.zeros(len(index), rows.shape[1], device=rows.device)
-    for column in range(index.shape[1]):  # one column at a time: a gather of all would hold n k d numbers
-        total += weights[:, column, None] * rows[index[:, column]]
-    return total
+def _pooled(
+    rows: Float[Tensor, "n d"], others: Float[Tensor, "m e"], index: Int[Tensor, "n k"], weights: Float[Tensor, "n k"]
+) -> Float[Tensor, "d e"]:
+    """Return the sum of row (x) other, each row with the weighted sum of its neighbours."""
+    whole = rows.new_zeros(rows.shape[1], others.shape[1])
+    # By blocks and one column at a time: a gather of all would hold n k e numbers.
+    for block, near, weight in zip(*(torch.split(each, BLOCK) for each in (rows, index, weights)), strict=True):
+        total = sum(weight[:, column, None] * others[near[:, column]] for column in range(near.shape[1]))
+        whole += block.T @ total
+    return whole

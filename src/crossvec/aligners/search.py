@@ -4,8 +4,8 @@ In    zx (n, dx), zy (m, dy)    both clouds on their own principal axes, largest
 Out   Found                     a semi-orthogonal map (dx, dy) between those axes, and the objective reached, in [-1, 1]
 Uses  objective, geometry
 
-If y is distributed like x R, the third-moment tensor of x rotated by R is that of y, so the objective f(R) = <T_x(R,R,R), T_y>
-/ (|T_x| |T_y|) is 1 at the truth in theory and .7 to .8 on real pairs of encoders, against 0 for a random R. It is maximised
+If y is distributed like x R, the third-moment tensor of x rotated by R is that of y, so the objective `f(R) = <T_x(R,R,R), T_y>
+/ (|T_x| |T_y|)` is 1 at the truth in theory and .7 to .8 on real pairs of encoders, against 0 for a random R. It is maximised
 from thousands of random starts on a few axes, then the best are carried to more and more axes. On all axes the step is R <-
 polar(gradient, power) with a power that falls to 0 (spectral annealing): axes that the gradient knows little about count
 little at first. With full-strength steps the weak axes freeze wherever they start. What is left are optima that have a few
@@ -75,7 +75,7 @@ def search(
     its rows are divided by: 0 leaves the axes as they are, 1 whitens. `clusters`: each cloud is cut into so many, and the third
     moments within them count too; 0 for none.
     """
-    clouds = Clouds.of(zx, zy, clusters, generator)
+    clouds = Clouds.of(zx, zy, clusters, max(axes, SEARCH_AXES), generator)
     size = min(FIRST_AXES, zx.shape[1], zy.shape[1])
     found = _from_random_starts(clouds.moments(size, size), size, starts, generator, progress)
     for wanted, kept in LADDER:

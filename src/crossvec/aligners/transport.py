@@ -82,7 +82,7 @@ class Coupling(ABC):
 class Gromov(Coupling):
     """Gromov-Wasserstein: couple rows whose cosine distances to all other rows look alike (Alvarez-Melis and Jaakkola 2018).
 
-    Minimises sum |D_x[i, j] - D_y[k, l]|^2 T[i, k] T[j, l] with each distance matrix divided by its mean, from the uniform
+    Minimises `sum |D_x[i, j] - D_y[k, l]|^2 T[i, k] T[j, l]` with each distance matrix divided by its mean, from the uniform
     coupling. `entropy` 0 is the plain problem (conditional gradient), above 0 the entropic one (projected gradient; vec2vec's
     paper uses 0.005). `rows` a side: time grows with its cube.
 
