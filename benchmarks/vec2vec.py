@@ -152,7 +152,7 @@ def measure(row: Row, folder: Path, starts: Path) -> dict[str, Any]:
         "ended": [record["ended"] for record in best.trace],
         "healthy": best.healthy,
         "peak_memory_bytes": peak_memory(),
-        "recipe": {**vars(settings.recipe()), **vars(settings.objective(pairs=bool(pairs)))},
+        "recipe": {**vars(settings.recipe()), **vars(settings.objective(pairs=pairs))},
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
         "error": None,
     }

@@ -361,6 +361,13 @@ def test_a_field_that_is_left_alone_takes_the_presets_value() -> None:
     assert made.shape() == PRESETS["paper"].shape
 
 
+def test_a_known_pair_weighs_the_same_however_few_they_are_until_they_are_many() -> None:
+    weights = {pairs: Vec2Vec().objective(pairs=pairs).supervised for pairs in (0, 10, 100, 1000, 5000)}
+    assert weights == {0: 0.0, 10: 0.1, 100: 1.0, 1000: 10.0, 5000: 10.0}
+    assert Vec2Vec(supervised=3.0).objective(pairs=10).supervised == 3.0
+    assert Vec2Vec(without="supervised").objective(pairs=10).supervised == 0.0
+
+
 def test_a_warm_start_widens_the_latent_to_hold_both_spaces_unless_told_otherwise() -> None:
     assert Vec2Vec().shape((384, 256)).width == 384
     assert Vec2Vec(width=300).shape((384, 256)).width == 300

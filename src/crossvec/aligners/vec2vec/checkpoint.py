@@ -65,7 +65,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})[FACTS])
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-    except (SafetensorError, KeyError, ValueError, OSError) as problem:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as problem:
         raise UsageError(f"{path} is no checkpoint of vec2vec: {problem}", "remove it to start anew") from None
     if facts.pop("version", VERSION + 1) > VERSION:
         raise UsageError(f"{path} was written by a newer version", "upgrade crossvec, or remove the file to start anew")
