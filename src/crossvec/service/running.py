@@ -9,6 +9,7 @@ The socket is bound before anything is served, so that a port in use is an error
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import logging
 import socket
@@ -78,6 +79,8 @@ def bind(host: str, port: int) -> tuple[socket.socket, str]:
 
 def run(server: Server, listening: socket.socket) -> bool:
     """Serve until SIGINT or SIGTERM, and return whether all that was under way then was finished; for the main thread."""
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: looking through it again and again would hold up a request now and then
     try:
         server.run([listening])
     except KeyboardInterrupt:  # uvicorn raises the signal again, once it has stopped
