@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from crossvec.cli import engine as work
 from crossvec.cli import options, progress
 from crossvec.errors import UsageError
 
@@ -94,17 +95,45 @@ def fit(
 @click.option("--inverse", is_flag=True, help="Go from the target space back to the source space.")
 @click.option("--batch", type=click.IntRange(1), default=8192, show_default=True, help="Rows carried across at a time.")
 @options.device
+@work.choice
 @options.verb
 def translate(
-    folder: str, source: str, dest: str, inverse: bool, batch: int, device: str, format: str, config: str | None
+    folder: str,
+    source: str,
+    dest: str,
+    inverse: bool,
+    batch: int,
+    device: str,
+    engine: work.Choice,
+    format: str,
+    config: str | None,
 ) -> int:
-    """Write the vectors of SOURCE, translated by the translator in FOLDER, to DEST; ids and payload come along."""
+    """Write the vectors of SOURCE, translated by the translator in FOLDER, to DEST; ids and payload come along.
+
+    SOURCE may be a folder of Parquet shards, or a pattern such as 'shards/*.parquet'; DEST is then a folder, which gets a
+    shard for each, or a database. The same line, run again, does what is not done yet.
+    """
     from crossvec import fitting, report, stores
     from crossvec.translator import Translator
 
     started = time.perf_counter()
-    translator = Translator.load(folder).to(fitting.pick_device(device))
+    translator = Translator.load(folder)
     translator = translator.inverse() if inverse else translator
+    if engine.in_pieces(source):
+        from crossvec.scale.job import translation
+
+        job = translation(
+            translator,
+            source,
+            dest,
+            rows=engine.shard_rows,
+            batch=work.given("batch"),
+            limit=engine.limit(),
+            ledger=engine.ledger,
+            device=engine.device(device),
+        )
+        return engine.do(job, dest, format, device)
+    translator = translator.to(fitting.pick_device(device))
     store = stores.open(source)
     rows = store.describe().rows
     with progress.shown() as step:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from crossvec.cli import engine as work
 from crossvec.cli import options, progress
 from crossvec.errors import UsageError
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Only tell what it would take: texts, tokens, cost.")
 @click.option("--batch", type=click.IntRange(1), default=2048, show_default=True, help="Texts taken at a time.")
 @options.device
+@work.choice
 @options.verb
 def embed(
     texts: str,
@@ -45,17 +47,39 @@ def embed(
     dry_run: bool,
     batch: int,
     device: str,
+    engine: work.Choice,
     format: str,
     config: str | None,
 ) -> int:
     """Embed the texts in TEXTS with a model and write the rows to STORE, with their ids and payload.
 
     TEXTS is a .txt file, a text a line, or a .jsonl, .csv, .tsv or .parquet file; ?column=NAME chooses its column of texts.
+    It may be a folder of such files, or a pattern; STORE is then a folder, which gets a Parquet shard for each, or a database.
     """
     from crossvec import encoders, report, stores
     from crossvec import texts as files
 
     started = time.perf_counter()
+    if engine.in_pieces(texts):
+        if dry_run:
+            raise UsageError("--dry-run tells of one file", "use --plan for work in pieces")
+        from crossvec.scale.job import embedding
+
+        allowed = {"send_texts": send_texts, "download": download}
+        model_here = encoders.open(model, device=device, **allowed)
+        job = embedding(
+            model_here,
+            texts,
+            store,
+            rows=engine.shard_rows,
+            batch=batch,
+            limit=engine.limit(),
+            ledger=engine.ledger,
+            device=engine.device(device),
+            cache=cache,
+            allowed=allowed,
+        )
+        return engine.do(job, store, format, device)
     dest, source = stores.open(store), files.open(texts)
     rows = source.rows()
     if not rows:
