@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fast check format bench clean
+.PHONY: help setup demo test fast check format bench docs clean
 
 help: ## list what make can do
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ format: $(VENV)/.dev ## write the format and the lint fixes that are safe
 bench: $(VENV)/.dev ## run benchmark SUITE on the vectors in DATA, then draw the tables
 	$(BIN)/python benchmarks/run.py $(SUITE) --data $(DATA)
 	$(BIN)/python benchmarks/render.py
+
+docs: $(VENV)/.dev ## build the documentation into build/docs, offline, every warning an error
+	$(BIN)/python -m sphinx -W --keep-going -E -q -b html -d build/doctrees docs build/docs
+	@echo 'Open build/docs/index.html'
 
 clean: ## remove the environment, caches and build output
 	rm -rf $(VENV) build dist crossvec-demo .pytest_cache .hypothesis .mypy_cache .ruff_cache
