@@ -36,7 +36,7 @@ SAME_NORM = 1e-2
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Where a space's rows lie: around `mean` (d,), `radius` away on average, on the sphere |row| = `norm` if there is one."""
+    """Where a space's rows lie: around `mean` (d,), `radius` away on average, on the sphere `|row| = norm` if there is one."""
 
     mean: Float[Tensor, " d"]
     radius: float
@@ -84,8 +84,8 @@ class Frame:
     def place(self, directions: Float[Tensor, "k d"], lengths: Float[Tensor, " k"] | None = None) -> Float[Tensor, "k d"]:
         """Return the rows that lie in these directions from the mean; directions need not be of unit length, 0 gives the mean.
 
-        With a common norm r the row is where the ray from the mean c meets the sphere: c + a u with |c + a u| = r, so
-        a = -<c, u> + sqrt(<c, u>^2 + r^2 - |c|^2), the one positive root since c lies inside. Otherwise the row is
+        With a common norm r the row is where the ray from the mean c meets the sphere: `c + a u` with `|c + a u| = r`, so
+        `a = -<c, u> + sqrt(<c, u>^2 + r^2 - |c|^2)`, the one positive root since c lies inside. Otherwise the row is
         c + u * `lengths`, with lengths (k,) in this frame's units, or its radius where none are given.
         """
         size = directions.norm(dim=1)
