@@ -84,11 +84,11 @@ def measure(data: Path, shape: str, rows: int, folder: Path) -> None:
         raise SystemExit(done.stderr)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     told = json.loads(done.stdout)
-    from crossvec import evaluate, load
+    from crossvec import Translator, evaluate
     from crossvec.space import Space
 
     held = [Space.of(real(data, shape, side, "eval").numpy()) for side in ("source", "target")]
-    scores = evaluate(load(out), *held).to_json()
+    scores = evaluate(Translator.load(out), *held).to_json()
     found = {
         "rows": rows,
         "shape": shape,
