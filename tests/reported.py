@@ -62,11 +62,8 @@ def renamed(it: Audit, name: str) -> Audit:
         details = dict(reading.details)
         if "labels" in details:
             details["labels"] = [{**one, "label": f"{name} {one['label']}"} for one in details["labels"]]
+            details["confusion"] = {**details["confusion"], "labels": [name, *details["confusion"]["labels"][1:]]}
         scores = tuple(replace(one, name=f"{one.name} {name}") for one in reading.scores)
         readings[key] = replace(reading, scores=scores, details=details)
-    figures = {
-        rung: replace(one, confusion=one.confusion and replace(one.confusion, names=(name, *one.confusion.names[1:])))
-        for rung, one in it.figures.items()
-    }
     findings = tuple(replace(one, score=replace(one.score, name=f"{one.score.name} {name}")) for one in it.findings)
-    return replace(it, store={**it.store, "name": name}, readings=readings, figures=figures, findings=findings)
+    return replace(it, store={**it.store, "name": name}, readings=readings, findings=findings)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from test_audit_world import Planted, planted
 
-from crossvec.audit import Audit, Case, Labels, Policy, Stage, Waiver, audit
+from crossvec.audit import Audit, Case, Labels, Policy, Reading, Score, Stage, Waiver, _untranslated_do_as_well, audit
+from crossvec.audit.ladder import Held
 from crossvec.audit.probes.alignment import Alignment
 from crossvec.audit.probes.membership import Membership
 from crossvec.errors import UsageError
@@ -72,15 +73,52 @@ def test_vectors_that_have_nothing_to_do_with_the_texts_end_inconclusive(world: 
     assert any("failed" in note for note in it.notes)
 
 
-def test_a_failed_translator_supports_no_finding_even_when_the_owner_sees_a_lift(world: Planted) -> None:
-    # The victim's own model as the reference, with rows too few for the verdict: untranslated, they would give the labels away.
+def test_what_leaks_by_the_owners_texts_is_found_though_the_attacker_cannot_be_sure_of_it(world: Planted) -> None:
+    # The victim's own model as the reference, with rows too few for the verdict.
     few = world.victim_texts[:110]
     case = world.case(victim=Space.of(world.reference_model.encode(few)), texts=few, truth=world.truth[:110])
-    it = audit(case, quick=True)
+    it = audit(case, probes=["alignment", "attributes"], quick=True)
+    (rung,) = it.rungs
+    assert (rung.attackers_status, rung.status) == ("failed", "aligned")
+    assert claimed(it) == {("domain", "alignment"), ("domain", "attributes")}
+    assert it.exit_code == 1
+    assert any("without being sure" in note for note in it.notes)
+    # Nobody's texts tell anything where the owner gives none: then what the attacker can know decides, and nothing is claimed.
+    blind = audit(replace(case, texts=None), probes=["attributes"], quick=True)
+    assert (blind.rungs[0].status, blind.findings, blind.exit_code) == ("failed", (), 3)
+
+
+@pytest.mark.parametrize(("near", "status"), [(900, "aligned"), (300, "uncertain"), (100, "failed")])
+def test_where_some_rows_arrive_what_is_not_found_is_no_all_clear(found: Audit, near: int, status: str) -> None:
+    rung = replace(found.rungs[1], own=Held(near, 1000))
+    assert rung.status == status
+    it = replace(found, rungs=(rung,), findings=())
+    assert it.exit_code == (0 if status == "aligned" else 3)
+
+
+def test_rows_that_do_not_lie_where_the_named_model_puts_their_texts_are_no_all_clear(world: Planted) -> None:
+    it = audit(world.known_model(victim=Space.of(np.roll(world.victim().array(), 1, axis=0))), quick=True)
     assert it.rungs[1].status == "failed"
-    assert not it.findings
-    assert it.exit_code == 3
-    assert it.readings["domain", "attributes"].scores[0].controls["naive"] > 0.5
+    assert (it.verdict, it.exit_code, it.findings) == ("inconclusive", 3, ())
+    assert any("another model" in note for note in it.notes)
+
+
+def test_an_audit_in_which_nobody_reads_the_vectors_is_no_all_clear(world: Planted) -> None:
+    it = audit(Case(world.victim()), quick=True)
+    assert (it.verdict, it.exit_code) == ("inconclusive", 3)
+    assert {"alignment", "inversion"} <= {probe for _, probe, needs in it.not_run if "--reference" in needs}
+    only = audit(Case(world.victim()), probes=["fingerprint"], quick=True)
+    assert (only.verdict, only.exit_code) == ("nothing found", 0)
+
+
+def test_an_attack_that_was_broken_off_is_no_all_clear_and_no_word_on_untranslated_rows(found: Audit) -> None:
+    reading = replace(found.readings["domain", "inversion"], unfinished="0 seconds were not enough")
+    it = replace(found, findings=(), readings={("domain", "inversion"): reading})
+    assert (it.verdict, it.exit_code) == ("inconclusive", 3)
+    score = Score.against("shuffled", 0.1, "token F1", 0.1, 0.1, 0.1, 100, controls={"naive": 0.3})
+    assert _untranslated_do_as_well(Reading((score,)))
+    # Untranslated rows recover words too that other rows' texts share as much: a higher value, and no lift.
+    assert not _untranslated_do_as_well(Reading((replace(score, lifts={"naive": 0.01}),)))
 
 
 def test_who_has_the_model_needs_no_translator(world: Planted) -> None:
@@ -159,6 +197,16 @@ def test_a_probe_asked_for_by_name_that_cannot_run_is_refused_with_what_it_needs
     with pytest.raises(UsageError, match="no probe 'atributes'") as refused:
         audit(Case(world.victim()), probes=["atributes"])
     assert "did you mean attributes" in refused.value.hint
+
+
+def test_a_reference_that_holds_texts_of_the_store_is_told(world: Planted) -> None:
+    assert world.case().shared == 0
+    both = [*world.victim_texts[:3], *world.reference_texts[3:]]
+    assert world.case(reference_texts=both).shared == 3
+    assert world.case(reference_texts=both, pairs=np.array([[0, 0], [1, 1]])).shared == 1
+    assert Case(world.victim(), world.victim()).shared == len(world.victim_texts)
+    it = audit(world.known_model(reference=world.reference(), reference_texts=both), probes=["fingerprint"], quick=True)
+    assert any(note.startswith("3 texts of the reference are in the store too") for note in it.notes)
 
 
 def test_a_case_that_does_not_fit_together_is_refused(world: Planted) -> None:

@@ -78,7 +78,7 @@ def test_a_report_is_written_and_read_by_people_and_scripts(crossvec: Run, here:
 
 
 def test_recovered_texts_are_shown_to_who_asks_for_them_and_to_nobody_else(crossvec: Run, here: Path) -> None:
-    recovering = ("audit", *KNOWN, "--probe", "inversion", "--budget-seconds", "5", "--judge", "local")
+    recovering = ("audit", *KNOWN, "--probe", "inversion", "--budget-seconds", "60", "--judge", "local")
     texts = [json.loads(line)["text"] for line in (here / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
     for asked, folder in (((), "hidden"), (("--show-text",), "shown")):
         code, out, err = crossvec(*recovering, *asked, "-o", folder, "--format", "json")
@@ -90,6 +90,24 @@ def test_recovered_texts_are_shown_to_who_asks_for_them_and_to_nobody_else(cross
         assert held == ({".html", ".json", ".md"} if asked else set())
         assert any(text in out for text in texts) == bool(asked)
         assert ("warning: texts of the store" in err) == bool(asked)
+
+
+def test_a_served_judge_is_asked_with_a_key_that_no_report_holds(
+    crossvec: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from test_audit_judge import honest, serving
+
+    monkeypatch.setenv("CROSSVEC_API_KEY", "sk-ours")
+    with serving(honest) as model:
+        asked = ("--probe", "inversion", "--judge", model.url, "--judge-model", "toy", "--budget-seconds", "60")
+        code, out, err = crossvec("audit", *KNOWN, *asked, "-o", "report", "--format", "json")
+        told = json.loads(out)["readings"][0]
+    assert code in (0, 1)
+    assert set(model.keys) == {"Bearer sk-ours"}
+    assert told["details"]["judge"].startswith("toy@127.0.0.1:")
+    assert any(one["name"] == "known of 5 with proof (static)" for one in told["scores"])
+    everything = [out, err, *(path.read_text(encoding="utf-8") for path in (here / "report").iterdir())]
+    assert not [text for text in everything if "sk-" in text]
 
 
 def test_the_schema_of_the_json_is_printed_without_a_store(crossvec: Run) -> None:

@@ -216,16 +216,16 @@ def test_an_engine_says_what_it_lacks(known: Known) -> None:
 
 
 def test_the_engines_of_the_probe_do_not_see_the_victims_texts(model: Encoder) -> None:
-    texts = told(30, 7)
-    probe = Inversion(("static", "retrieval"), documents=30, budget_seconds=ENOUGH)
+    texts = told(24, 7)
+    probe = Inversion(("static", "retrieval"), documents=10, budget_seconds=ENOUGH)
     honest, misled = (probe.measure(stage_of(model, texts, truths)) for truths in (texts, texts[::-1]))
     assert [one.text for one in honest.recovered] == [one.text for one in misled.recovered]
     assert [one.truth for one in honest.recovered] != [one.truth for one in misled.recovered]
 
 
 def test_the_right_texts_are_a_finding_and_another_rows_texts_score_chance(model: Encoder) -> None:
-    texts = told(40, 7)
-    probe = Inversion(("static",), documents=40, budget_seconds=ENOUGH)
+    texts = told(24, 7)
+    probe = Inversion(("static",), documents=24, budget_seconds=ENOUGH)
     right = probe.measure(stage_of(model, texts, texts)).scores
     wrong = probe.measure(stage_of(model, texts, texts[1:] + texts[:1])).scores
     assert right[0].name == "token F1 (static)"
@@ -236,11 +236,11 @@ def test_the_right_texts_are_a_finding_and_another_rows_texts_score_chance(model
 
 
 def test_untranslated_and_true_rows_are_inverted_too_as_controls(model: Encoder) -> None:
-    texts = told(60, 7)
+    texts = told(40, 7)
     stolen, reference = Space.of(model.encode(texts)[:, ::-1].copy()), Space.of(model.encode(told(200, 2)))
     rung = Rung("domain", fit(stolen, reference, "identity"))
     stage = stage_of(model, texts, texts, rung)
-    found = Inversion(("static",), documents=40, budget_seconds=ENOUGH).measure(stage)
+    found = Inversion(("static",), documents=20, budget_seconds=ENOUGH).measure(stage)
     top = found.scores[0]
     assert top.controls["ideal"] > 0.6
     assert set(top.controls) == {"shuffled", "naive", "ideal"}
@@ -253,9 +253,9 @@ def test_untranslated_and_true_rows_are_inverted_too_as_controls(model: Encoder)
 def test_recovered_text_leaves_an_audit_only_when_it_is_asked_for(model: Encoder) -> None:
     texts = told(30, 7)
     case = Case(Space.of(model.encode(texts)), own_encoder=model, texts=texts)
-    it = audit(case, probes=[Inversion(documents=20, budget_seconds=ENOUGH)], quick=True)
+    it = audit(case, probes=[Inversion(documents=10, budget_seconds=ENOUGH)], quick=True)
     found = it.readings["encoder", "inversion"].recovered
-    assert len(found) == 20
+    assert len(found) == 10
     assert all(one.truth == texts[one.row] for one in found)
     told_, shown = json.dumps(it.to_json()), it.to_json(show_text=True)
     rare = {word for word in (*WHO, *WHAT, *WHERE)}
@@ -272,7 +272,7 @@ def test_recovered_text_leaves_an_audit_only_when_it_is_asked_for(model: Encoder
 
 
 def test_without_the_owners_texts_there_are_texts_and_no_scores(model: Encoder) -> None:
-    found = Inversion(("static",), documents=20, budget_seconds=ENOUGH).measure(stage_of(model, told(30, 7), None))
+    found = Inversion(("static",), documents=10, budget_seconds=ENOUGH).measure(stage_of(model, told(24, 7), None))
     assert found.scores == ()
     assert {one.truth for one in found.recovered} == {None}
 
@@ -363,3 +363,36 @@ def test_a_model_that_is_not_here_or_is_pickled_is_refused(tiny: Path, tmp_path:
     with pytest.raises(UsageError, match="cannot be loaded") as refused:
         causal(str(tmp_path))
     assert "safetensors" in refused.value.hint
+
+
+def test_getting_ready_takes_no_rows_time(known: Known) -> None:
+    @dataclass(frozen=True)
+    class Slow:
+        name = "slow"
+
+        def lacks(self, known: Known) -> str:
+            return ""
+
+        def invert(self, targets: np.ndarray, known: Known, *, budget: Budget, **_: Any) -> list[str]:
+            asked.append(len(targets))
+            budgets.append(budget.seconds)
+            return ["a"] * len(targets)
+
+    asked: list[int] = []
+    budgets: list[float] = []
+    probe = Inversion(documents=10, budget_seconds=90.0)
+    targets = known.directions(told(4, 3))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Inversion, "_engines", lambda _self: [Slow()])
+        (written,) = probe.written(known, {"attack": targets, "naive": targets, "ideal": targets}, 0)
+    assert asked == [0, 4, 4, 4]
+    assert budgets[1:] == pytest.approx([30, 30, 30], rel=0.5)
+    assert all(written.finished.values())
+    assert probe.cut_short([written.to_json()]) == ""
+
+
+def test_an_attack_without_time_says_so(model: Encoder) -> None:
+    texts = told(30, 7)
+    found = Inversion(("static",), documents=20, budget_seconds=0.0).measure(stage_of(model, texts, texts))
+    assert "0 seconds were not enough for static" in found.unfinished
+    assert "--budget-seconds" in found.unfinished

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -201,6 +202,15 @@ def test_junit_skips_what_was_not_measured_and_says_what_it_needs(told: dict[str
     broken = {case.get("name"): case[0].tag for case in suites_of(told["failed"]).iter("testcase") if len(case)}
     assert broken["translator"] == "error"
     assert {tag for name, tag in broken.items() if name != "translator"} == {"skipped"}
+
+
+def test_junit_is_no_green_where_nobody_read_the_vectors_or_an_attack_was_broken_off(audits: dict[str, Audit]) -> None:
+    it, key = audits["accepted"], ("encoder", "alignment")
+    cut = replace(it, findings=(), readings={key: replace(it.readings[key], unfinished="0 seconds were not enough")})
+    unread = replace(it, readings={}, rungs=it.rungs[:1], findings=(), not_run=(("domain", "alignment", "a reference"),))
+    for one in (cut, unread):
+        root = suites_of(reports.texts(one, day=DAY))
+        assert (one.exit_code, root.get("errors"), root.get("failures")) == (3, "1", "0")
 
 
 def test_names_that_come_from_files_break_no_report(audits: dict[str, Audit]) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from test_audit_world import TOPICS, Planted, planted
 
 from crossvec.audit import Case, Labels, Probe, Severity, Stage, audit, names
+from crossvec.audit.canaries import plant
 from crossvec.audit.fingerprints import Fingerprint, built_in, resemblance, spread
 from crossvec.audit.inputs import centred, resized
 from crossvec.audit.labels import names_in
@@ -32,7 +33,9 @@ def world() -> Planted:
 
 def stage(world: Planted, **changes: object) -> Stage:
     """The rung of an attacker who has the victim's model: no translator, so no time."""
-    case = world.known_model(reference=world.reference(), reference_texts=world.reference_texts, **changes)
+    given: dict[str, object] = {"reference": world.reference(), "reference_texts": world.reference_texts}
+    kept = plant(4, world.victim_model, lambda count, _draw: list(range(count)), seed=0)
+    case = world.known_model(**given, planted=kept, **changes)
     home = world.victim_model.encode(world.reference_texts)
     return Stage(Rung("encoder"), case, case.split(400, 0), home, np.arange(300), case.own_encoder, 0)
 

@@ -5,7 +5,8 @@ Out   Audit       every score beside its controls, findings, and the exit code
 Uses  ladder, probes, policy
 
 A rung is climbed once, and every probe looks from there. A score becomes a finding when the lower bound of its lift over the
-best blind control lies above the policy's threshold. Nothing is claimed on a rung whose translator has failed.
+best blind control lies above the policy's threshold. Nothing is claimed on a rung whose rows did not arrive: by the owner's
+texts, or where those are not known by what the attacker can tell.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from datetime import date
 from typing import Any, Literal
 
 from crossvec.aligners import Effort, Step, silent
+from crossvec.audit.clouds import Clouds, clouds
 from crossvec.audit.defences import Defence
-from crossvec.audit.figures import Figures, figures
 from crossvec.audit.frontier import Trial, defend
 from crossvec.audit.inputs import QUICK, WHOLE, Case, remembering
 from crossvec.audit.labels import Labels
@@ -49,6 +50,11 @@ __all__ = [
     "names",
 ]
 
+READER = "an attacker who can read: --reference-texts FILE --encoder NAME, or --reference STORE, or --victim-encoder NAME"
+
+ENOUGH = 0.05
+"""A lift of less is not told as something that untranslated rows do as well."""
+
 SCHEMA = "crossvec-audit/1"
 """Keys may be added under one number; none is renamed or given another meaning."""
 
@@ -74,7 +80,7 @@ class Finding:
 class Audit:
     """What an audit found. `readings` are by rung and probe; `not_run` says what each probe that did not run needs.
 
-    `figures` holds by rung what pictures are drawn from, and is in no JSON.
+    `clouds` holds by rung what pictures are drawn from, and is in no JSON.
     """
 
     store: dict[str, Any]
@@ -87,14 +93,26 @@ class Audit:
     settings: dict[str, Any] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     seconds: float = 0.0
-    figures: dict[str, Figures] = field(default_factory=dict)
+    clouds: dict[str, Clouds] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Literal["leaks", "inconclusive", "nothing found"]:
-        """Return leaks when a finding counts; inconclusive when a rung was not climbed for sure; else nothing found."""
+        """Return leaks when a finding counts; inconclusive when some question is open; else nothing found.
+
+        A question is open where a rung was not climbed for sure, where an attack that found nothing was broken off, and where
+        no attacker had anything to read the vectors with though probes were to look.
+        """
         if any(one.waiver is None and self.policy.fails(one.severity) for one in self.findings):
             return "leaks"
-        return "inconclusive" if any(rung.status != "aligned" for rung in self.rungs) else "nothing found"
+        found = {(one.rung, one.probe) for one in self.findings}
+        lost = any(rung.status != "aligned" for rung in self.rungs)
+        broken_off = any(reading.unfinished and key not in found for key, reading in self.readings.items())
+        return "inconclusive" if lost or broken_off or self.unread else "nothing found"
+
+    @property
+    def unread(self) -> bool:
+        """Tell whether probes were to read the vectors and none of them could."""
+        return bool(self.not_run) and all(rung == "vectors" for rung, _ in self.readings)
 
     @property
     def exit_code(self) -> int:
@@ -116,6 +134,7 @@ class Audit:
                     "probe": probe,
                     "scores": [one.to_json() for one in reading.scores],
                     "details": dict(reading.details),
+                    "unfinished": reading.unfinished,
                     "recovered": [one.to_json(show_text) for one in reading.recovered],
                 }
                 for (rung, probe), reading in self.readings.items()
@@ -144,7 +163,8 @@ def audit(
 ) -> Audit:
     """Climb every rung that the case has inputs for, and let the probes look from each.
 
-    `probes`: names, which must then be able to run somewhere, or probes with settings of their own; all unless given.
+    `probes`: names, which must then be able to run somewhere, or probes with settings of their own; all unless given. A rung
+    on which none of them looks is not climbed.
     `quick` learns from fewer rows with less effort. `defences`: tried too, each with an
     attack of its own; they change no exit code. `today` is the day that waivers are held to. The same seed gives the same
     audit.
@@ -158,11 +178,11 @@ def audit(
     learning: dict[str, Any] = {"effort": effort, "seed": seed, "max_rows": max_rows, "device": device}
     case = remembering(case)
     split = case.split(scored, seed)
-    names_ = allowed(case)
+    names_ = [name for name in allowed(case) if any(name in probe.rungs for probe in chosen)]
     rungs: list[Rung] = []
     readings: dict[tuple[str, str], Reading] = {}
     not_run: list[tuple[str, str, str]] = []
-    drawn: dict[str, Figures] = {}
+    drawn: dict[str, Clouds] = {}
     for number, name in enumerate(names_):
 
         def step(doing: str, part: float, number: int = number, name: str = name) -> None:
@@ -178,7 +198,9 @@ def audit(
                 continue
             step(probe.name, 1.0)
             readings[name, probe.name] = probe.measure(stage)
-        drawn[name] = figures(stage, (name, "attributes") in readings)
+        if (plane := clouds(stage)) is not None:
+            drawn[name] = plane
+    not_run += [(one.rungs[0], one.name, READER) for one in chosen if not set(one.rungs) & set(names_)]
     _asked_for_ran([one for one in probes or () if isinstance(one, str)], chosen, readings, not_run)
     trials = defend(case, defences, policy=policy, scored=scored, progress=progress, **learning) if defences else []
     progress("done", 1.0)
@@ -193,7 +215,7 @@ def audit(
         "rows": {name: len(rows) for name, rows in vars(split).items()},
     }
     store = {"name": case.victim.name, "rows": len(case.victim), "dim": case.victim.dim}
-    notes = _notes(rungs, readings, policy, day)
+    notes = (*_shared(case), *_notes(rungs, readings, policy, day))
     spent = time.perf_counter() - started
     return Audit(store, tuple(rungs), readings, findings, tuple(not_run), notes, tuple(trials), settings, policy, spent, drawn)
 
@@ -228,21 +250,49 @@ def _findings(
     return tuple(sorted(found, key=lambda one: -SEVERITIES.index(one.severity)))
 
 
+def _shared(case: Case) -> Sequence[str]:
+    """Say that an attacker was given more than the rung `domain` allows."""
+    if not (count := case.shared):
+        return ()
+    least = "1 text of the reference is" if count == 1 else f"{count:,} texts of the reference are"
+    return (f"{least} in the store too, which only the attacker of the rung pairs should know: take them out, or use --pairs",)
+
+
 def _notes(rungs: Sequence[Rung], readings: dict[tuple[str, str], Reading], policy: Policy, day: date) -> tuple[str, ...]:
     notes = []
     for rung in rungs:
+        own = {name: reading for (at, name), reading in readings.items() if at == rung.name}
         if rung.status == "failed":
-            notes.append(f"the translator of the rung {rung.name} failed: what it would have shown is not known")
-            if above := [
-                name for (at, name), it in readings.items() if at == rung.name and any(s.lift_low > 0 for s in it.scores)
-            ]:
-                notes.append(
-                    f"{', '.join(above)} scored above blind guesses all the same: the attacker could not know it, the owner can"
-                )
-        for (at, name), reading in readings.items():
-            head = reading.scores[0] if reading.scores else None
-            if at == rung.name and head and head.controls.get("naive", 0) >= max(head.value, head.chance + 0.05):
-                notes.append(f"{name} on the rung {at}: untranslated rows do as well; the models share coordinates")
+            notes.append(_failed(rung))
+            if above := [name for name, it in own.items() if any(score.lift_low > 0 for score in it.scores)]:
+                notes.append(f"{', '.join(above)} scored above blind guesses all the same on the rung {rung.name}")
+        elif rung.own is not None and rung.attackers_status != "aligned":
+            what = "its rows" if rung.status == "aligned" else "some of its rows"
+            notes.append(
+                f"the store's own texts show that {what} arrive on the rung {rung.name}; the attacker, who has not got them, "
+                f"reads what they say without being sure of it (verdict {rung.attackers_status})"
+            )
+        for name, reading in own.items():
+            if reading.unfinished:
+                notes.append(f"{name} on the rung {rung.name}: {reading.unfinished}")
+            elif rung.status != "failed" and _untranslated_do_as_well(reading):
+                notes.append(f"{name} on the rung {rung.name}: untranslated rows do as well; the models share coordinates")
     for waiver in policy.expired(day):
         notes.append(f"the waiver of {waiver.probe} ended on {waiver.until}: {waiver.reason}")
     return tuple(notes)
+
+
+def _failed(rung: Rung) -> str:
+    if rung.translator is None:
+        return (
+            f"the rows of the store do not lie where the model of the rung {rung.name} puts their texts: it is another model, "
+            "the rows were changed since, or the texts are in another order; what could be read is not known"
+        )
+    seen = "the store's own texts show that its rows did not arrive" if rung.own else "so the attacker's own check says"
+    return f"the translator of the rung {rung.name} failed ({seen}): what it would have shown is not known"
+
+
+def _untranslated_do_as_well(reading: Reading) -> bool:
+    """Tell whether every score that can be a finding is reached without translating; lifts are compared, not values."""
+    lifts = [(score.lift, score.lift_of("naive")) for score in reading.scores if score.gates]
+    return bool(lifts) and all(naive is not None and naive >= max(lift, ENOUGH) for lift, naive in lifts)

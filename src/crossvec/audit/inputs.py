@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int
 
+from crossvec.audit.canaries import Planted
 from crossvec.audit.labels import Labels
 from crossvec.encoders import Encoder, Step, silent
 from crossvec.errors import UsageError
@@ -52,7 +53,8 @@ class Case:
     `reference_texts` where the texts are known. `pairs` (p, 2): rows of the victim and of the reference that are one text.
     `encoder`: the reference's model. `own_encoder`: the victim's model, for the attacker who has that too. `labels`: what to
     look for.
-    The owner's alone: `texts`, the victim's, row by row, and `truth`, the names of the labels that each row has.
+    The owner's alone: `texts`, the victim's, row by row, `truth`, the names of the labels that each row has, and `planted`,
+    the canaries that are in the store.
     """
 
     victim: Space
@@ -64,6 +66,7 @@ class Case:
     labels: Labels | None = None
     texts: Sequence[str] | None = None
     truth: Sequence[frozenset[str]] | None = None
+    planted: Planted | None = None
 
     def __post_init__(self) -> None:
         rows: tuple[tuple[str, Sequence[Any] | None, Space | None], ...] = (
@@ -92,6 +95,20 @@ class Case:
                     "use the same names in both",
                 )
 
+    @property
+    def shared(self) -> int:
+        """Return how many texts of the reference are in the store too and not among the known pairs; of rows without texts."""
+        if self.reference is None:
+            return 0
+        told = np.setdiff1d(np.arange(len(self.reference)), [] if self.pairs is None else self.pairs[:, 1])
+        if self.texts is not None and self.reference_texts is not None:
+            own = set(self.texts)
+            return sum(self.reference_texts[row] in own for row in told)
+        if self.victim.dim != self.reference.dim:
+            return 0
+        rows = {row.tobytes() for row in self.victim.array()}
+        return sum(row.tobytes() in rows for row in self.reference.take(told).array())
+
     def split(self, most: int, seed: int) -> Split:
         """Draw which rows stay in the store, which of them are scored, and which are kept out of it.
 
@@ -104,7 +121,8 @@ class Case:
         absent, rest = np.sort(free[:out]), free[out:]
         if len(rest) < FEWEST_SCORED:
             raise UsageError(
-                f"{len(rest)} rows of {self.victim.name or 'the victim'} can be scored; that is too few to say anything",
+                f"{len(rest)} row{'' if len(rest) == 1 else 's'} of {self.victim.name or 'the victim'} can be scored; "
+                "that is too few to say anything",
                 f"give {FEWEST_SCORED} or more beside the known pairs, better 1,000",
             )
         scored = np.sort(rest[:most])

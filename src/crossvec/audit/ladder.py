@@ -32,7 +32,7 @@ from crossvec.fitting import FEWEST_ROWS, fit
 from crossvec.space import Space
 from crossvec.translator import Translator
 
-__all__ = ["HOLDS", "RUNGS", "Held", "Rung", "RungName", "Stage", "allowed", "climb", "encoded"]
+__all__ = ["HOLDS", "RUNGS", "Held", "Rung", "RungName", "Stage", "allowed", "climb", "encoded", "ranks", "witnessed"]
 
 RungName = Literal["vectors", "domain", "pairs", "encoder"]
 RUNGS: tuple[RungName, ...] = ("vectors", "domain", "pairs", "encoder")
@@ -47,7 +47,10 @@ CROWD = 20_000
 """Rows that are searched at most, of the store and of the reference."""
 
 BEST = 0.1
-"""Held-out pairs whose match is in this part of the reference speak for a translator learned from the others."""
+"""Rows that land in this part of all rows around their match speak for a translator that has not learned from them."""
+
+MOST = 0.5
+"""With more than this share near their match, what an attack does not find there is taken for not there."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +70,45 @@ class Held:
         """Return the lower bound of the share."""
         return metrics.wilson(float(self.near), self.pairs, LEVEL)[0]
 
+    @property
+    def arrives(self) -> bool:
+        """Tell whether surely more land near than would by chance."""
+        return self.low > BEST
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {"share": self.share, "low": self.low, "pairs": self.pairs}
+
 
 @dataclass(frozen=True)
 class Rung:
-    """One rung as it was climbed: what the attacker holds, and the reasons to believe the translator it learned, if it did."""
+    """One rung as it was climbed: what the attacker holds, and the witnesses to where the rows arrived.
+
+    `held` are pairs that the attacker held out, `own` the owner's texts of the scored rows, which reach no attacker; None where
+    there are none.
+    """
 
     name: RungName
     translator: Translator | None = None
     held: Held | None = None
+    own: Held | None = None
     seconds: float = 0.0
 
     @property
     def status(self) -> Literal["aligned", "uncertain", "failed"]:
-        """Return aligned where the attacker can rely on what it sees: its verdict, or pairs it held out, say so."""
-        if self.translator is None or (self.held is not None and self.held.low > BEST):
+        """Return aligned where the rows arrived: by the owner's texts, else by pairs held out, else by the verdict.
+
+        What leaks does not depend on whether the attacker can be sure of it: only without the owner's texts is that asked.
+        Where some rows arrive and most do not it is uncertain: what is found counts, and what is not found is no all-clear.
+        """
+        if self.own is not None:
+            return "aligned" if self.own.low > MOST else "uncertain" if self.own.arrives else "failed"
+        return self.attackers_status
+
+    @property
+    def attackers_status(self) -> Literal["aligned", "uncertain", "failed"]:
+        """Return what the attacker can know of it; aligned where nothing need be translated."""
+        if self.translator is None or (self.held is not None and self.held.arrives):
             return "aligned"
         return self.translator.verdict.status if self.translator.verdict else "uncertain"
 
@@ -97,10 +125,11 @@ class Rung:
         return {
             "rung": self.name,
             "holds": HOLDS[self.name],
-            "status": self.status if self.translator else None,
+            "status": self.status if self.translator or self.own else None,
             "verdict": verdict.to_json() if verdict else None,
             "seeds": {"converged": converged, "tried": tried} if tried else None,
-            "held_out_pairs": {"share": self.held.share, "low": self.held.low, "pairs": self.held.pairs} if self.held else None,
+            "held_out_pairs": self.held.to_json() if self.held else None,
+            "own_texts": self.own.to_json() if self.own else None,
             "seconds": round(self.seconds, 3),
         }
 
@@ -158,6 +187,11 @@ class Stage:
             return None
         return encoded(self.encoder, self.case.texts_of(self.split.scored))
 
+    @cached_property
+    def ranks(self) -> metrics.Ranks | None:
+        """Return where each scored row's own text stands among all of theirs; None where the texts are not known."""
+        return None if self.true is None else ranks(self.attack, self.true)
+
     def arms(self) -> dict[str, Float32[np.ndarray, "s d"]]:
         """Return the scored rows by arm, attack first, each as unit directions from its own mean."""
         given = {"attack": self.attack, "naive": self.naive(self.split.scored), "ideal": self.ideal}
@@ -188,7 +222,7 @@ def climb(
         home, own = None, case.own_encoder
         if own is not None and case.reference_texts is not None:
             home = encoded(own, [case.reference_texts[row] for row in home_rows])
-        return Stage(_timed(Rung(name), started), case, split, home, home_rows, own, seed)
+        return witnessed(Stage(_timed(Rung(name), started), case, split, home, home_rows, own, seed))
     if case.reference is None:
         raise UsageError(f"the rung {name} needs a reference", "give it with --reference")
     stolen, reference, known = case.victim.take(split.present), case.reference.take(readable), None
@@ -198,7 +232,7 @@ def climb(
     translator = fit(stolen, reference, pairs=known, **given)
     held = None if known is None else _held_out(stolen, reference, known, given)
     home = case.reference.take(home_rows).array()
-    return Stage(_timed(Rung(name, translator, held), started), case, split, home, home_rows, case.encoder, seed)
+    return witnessed(Stage(_timed(Rung(name, translator, held), started), case, split, home, home_rows, case.encoder, seed))
 
 
 def _readable(name: RungName, case: Case) -> Int[np.ndarray, " r"]:
@@ -228,6 +262,20 @@ def _held_out(stolen: Space, reference: Space, known: Int[np.ndarray, "p 2"], gi
         nearer = (landed @ crowd.T > own + metrics.TIE).double().mean(1)
         near += int((nearer < BEST).sum())
     return Held(near, len(known))
+
+
+def ranks(rows: Float32[np.ndarray, "s d"], true: Float32[np.ndarray, "s d"]) -> metrics.Ranks:
+    """Return where each row's true one stands among all true ones, both seen from their own mean."""
+    clouds = (torch.from_numpy(centred(one)) for one in (rows, true))
+    return metrics.retrieve(*clouds, csls_neighbours=0).plain.forward
+
+
+def witnessed(stage: Stage) -> Stage:
+    """Return the stage whose rung knows what the owner's texts say of it, where there are any."""
+    if stage.ranks is None:
+        return stage
+    near = int(stage.ranks.hits(max(1, int(BEST * len(stage.attack)))).sum())
+    return replace(stage, rung=replace(stage.rung, own=Held(near, len(stage.attack))))
 
 
 def _timed(rung: Rung, started: float) -> Rung:

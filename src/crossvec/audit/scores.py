@@ -39,8 +39,8 @@ class Score:
     """What an attack reached, beside its controls.
 
     `low` and `high` bound `value`; `lift`, `lift_low` and `lift_high` the difference to the control named by `over`, the best
-    blind one, whose value is `chance`. `controls` holds every control by name. `gates`: a lower bound of the lift above the
-    policy's threshold is a finding.
+    blind one, whose value is `chance`. `controls` holds every control by name; `lifts` what those lift that have a blind guess
+    of their own. `gates`: a lower bound of the lift above the policy's threshold is a finding.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Score:
     lift_high: float
     n: int
     controls: Mapping[str, float] = field(default_factory=dict)
+    lifts: Mapping[str, float] = field(default_factory=dict)
     gates: bool = True
 
     @classmethod
@@ -61,11 +62,16 @@ class Score:
         """Return the score of an attack whose blind control is one number: the lift is as sure as the value."""
         return cls(name, value, low, high, chance, over, value - chance, low - chance, high - chance, n, **more)
 
+    def lift_of(self, control: str) -> float | None:
+        """Return the lift of a control over its own blind guess, or over this score's where it has none; None if not known."""
+        value = self.controls.get(control)
+        return None if value is None else self.lifts.get(control, value - self.chance)
+
     @property
     def of_ideal(self) -> float | None:
         """Return the share of the ideal's lift that was reached, or None where the ideal is not known or has no lift."""
-        ideal = self.controls.get("ideal")
-        return None if ideal is None or ideal <= self.chance else self.lift / (ideal - self.chance)
+        ideal = self.lift_of("ideal")
+        return None if ideal is None or ideal <= 0 else self.lift / ideal
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values under the names of the contract for scripts."""
@@ -77,6 +83,7 @@ class Score:
             "chance": self.chance,
             "controls": dict(self.controls),
             "lift": {"value": self.lift, "low": self.lift_low, "high": self.lift_high, "over": self.over},
+            "control_lifts": {name: lift for name in ("naive", "ideal") if (lift := self.lift_of(name)) is not None},
             "of_ideal": self.of_ideal,
             "n": self.n,
             "level": LEVEL,
@@ -115,7 +122,7 @@ def share(
         float(bounds[1]),
         n,
         controls,
-        gates,
+        gates=gates,
     )
 
 

@@ -18,6 +18,7 @@ ENTRIES: dict[str, tuple[str, ...]] = {
     "membership": (*WEAKNESS, "NIST AI 100-2: membership inference", "MITRE ATLAS AML.T0024.000"),
     "neighbours": (*WEAKNESS, "NIST AI 100-2: data reconstruction"),
     "inversion": (*WEAKNESS, "NIST AI 100-2: data reconstruction"),
+    "canaries": (*WEAKNESS, "NIST AI 100-2: data reconstruction"),
 }
 
 

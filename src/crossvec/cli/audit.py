@@ -74,6 +74,7 @@ def _schema(context: click.Context, _parameter: click.Parameter, asked: bool) ->
 )
 @click.option("--download", is_flag=True, help="Allow that the model of --lm is fetched from the Hugging Face hub.")
 @click.option("--budget-seconds", type=click.FloatRange(0), metavar="N", help="Time for the probe inversion on each rung.")
+@click.option("--canaries", metavar="FILE", help="Secrets that `crossvec canary plant` put into VICTIM: are they read?")
 @click.option("--judge", metavar="URL", help="Let a model behind an OpenAI-compatible API judge recovered texts; or: local.")
 @click.option("--judge-model", metavar="NAME", help="Which model judges.")
 @click.option(
@@ -95,7 +96,7 @@ def audit(defences: bool, output: str | None, show_text: bool, quick: bool, form
         reports.prepared(output)
     if show_text:
         options.advise("warning: texts of the store will be shown; handle what this prints and writes as you handle the texts")
-    case = _case(given)
+    case = _planted(_case(given), given["canaries"])
     with progress.shown() as step:
         tried = STANDARD if defences else ()
         found = run(case, probes=chosen, policy=rules, defences=tried, quick=quick, progress=step, **how)
@@ -144,10 +145,13 @@ def _probes(given: dict[str, Any]) -> list[Any] | None:
     from crossvec.audit.probes import create, names
 
     asked: Sequence[str] = given["probes"]
-    set_up = {one.name: (option, one) for option, one in (("--models", _fingerprint(given)), _inversion(given)) if one}
-    for name, (option, _) in set_up.items():
-        if asked and name not in asked:
-            raise UsageError(f"{option} is for the probe {name}, which is not asked for", f"add  --probe {name}")
+    set_up = {one.name: (option, one) for option, one in (("--models", _fingerprint(given)), *_inversions(given)) if one}
+    if asked:
+        for_probes = [(option, name) for name, (option, _) in set_up.items()]
+        used = {option for option, name in for_probes if name in asked}
+        for option, name in (*for_probes, *([("--canaries", "canaries")] if given["canaries"] else [])):
+            if name not in asked and option not in used:
+                raise UsageError(f"{option} is for the probe {name}, which is not asked for", f"add  --probe {name}")
     if not set_up:
         return list(asked) or None
     # Given as probes and not by name, as what was not asked for need not be able to run.
@@ -162,6 +166,26 @@ def _fingerprint(given: dict[str, Any]) -> Probe | None:
     from crossvec.audit.probes.fingerprint import Fingerprinted
 
     return Fingerprinted((*read(given["models"]), *built_in()))
+
+
+def _inversions(given: dict[str, Any]) -> list[tuple[str, Probe | None]]:
+    """Return inversion, and the probe that reads canaries in the same way, each with the option that sets it up."""
+    from crossvec.audit.probes.canaries import Canaries
+    from crossvec.audit.probes.inversion import Inversion
+
+    option, made = _inversion(given)
+    set_up = [(option, made)]
+    if isinstance(made, Inversion) and given["canaries"]:
+        set_up.append((option, Canaries(made)))
+    return set_up
+
+
+def _planted(case: Case, path: str | None) -> Case:
+    from dataclasses import replace
+
+    from crossvec.audit import canaries
+
+    return replace(case, planted=canaries.read(path)) if path else case
 
 
 def _inversion(given: dict[str, Any]) -> tuple[str, Probe | None]:

@@ -145,7 +145,10 @@ class Inverter(Protocol):
         ...
 
     def invert(self, targets: Targets, known: Known, *, budget: Budget, seed: int = 0, progress: Step = silent) -> list[str]:
-        """Return one text for each target; "" where nothing was found."""
+        """Return one text for each target; "" where nothing was found.
+
+        Asked for none it gets ready: what all rows share, a table or a model, is made then, and takes no row's time.
+        """
         ...
 
 

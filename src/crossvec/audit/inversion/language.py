@@ -63,6 +63,8 @@ class Language:
 
     def invert(self, targets: Targets, known: Known, *, budget: Budget, seed: int = 0, progress: Step = silent) -> list[str]:
         writer: Writer = causal(self.model, self.download, self.device) if self.model else _learned(known)
+        if not len(targets):
+            return []
         length = self.length or round(1.5 * known.usual_length)
         _, near = known.nearest(targets, NEAR)
         hints = [Hint(tuple(known.texts[text] for text in texts)) for texts in near]

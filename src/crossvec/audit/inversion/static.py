@@ -79,9 +79,9 @@ class Static:
     def invert(self, targets: Targets, known: Known, *, budget: Budget, seed: int = 0, progress: Step = silent) -> list[str]:
         if not isinstance(known.encoder, Averaging):
             raise ValueError("the engine lacks a static encoder")  # `lacks` says so first
+        table = _table(known)
         if not len(targets) or budget.left <= 0:
             return [""] * len(targets)
-        table = _table(known)
         believed = known.fidelity(targets, seed)
         values, axes = np.linalg.eigh(np.cov((known.near if known.texts else targets).T))
         sharpness = float(values.sum() ** 2 / (values**2).sum()) * believed / (1 - believed**2)

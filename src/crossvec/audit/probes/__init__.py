@@ -50,11 +50,15 @@ def redacted(text: str) -> str:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a probe found on a rung: its scores, the headline first, details as plain values, and texts it recovered."""
+    """What a probe found on a rung: its scores, the headline first, details as plain values, and texts it recovered.
+
+    `unfinished` says why an attack was broken off; "" where it was not. Scores that are no finding then tell nothing.
+    """
 
     scores: tuple[Score, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     recovered: tuple[Recovered, ...] = ()
+    unfinished: str = ""
 
 
 @runtime_checkable
@@ -85,6 +89,7 @@ PROBES: dict[str, str] = {
     "membership": "crossvec.audit.probes.membership:Membership",
     "neighbours": "crossvec.audit.probes.neighbours:Neighbours",
     "inversion": "crossvec.audit.probes.inversion:Inversion",
+    "canaries": "crossvec.audit.probes.canaries:Canaries",
 }
 """Built-in probes by name, in the order they are told."""
 

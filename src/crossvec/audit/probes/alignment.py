@@ -2,7 +2,7 @@
 
 In    Stage         its translator, and the rows' own texts where the owner gives them
 Out   Reading       top-1 among the scored rows, or the verdict's probability where no texts are known; seeds converged
-Uses  metrics, audit.scores
+Uses  audit.ladder, audit.scores
 """
 
 from __future__ import annotations
@@ -11,12 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
-from jaxtyping import Float32
 
-from crossvec import metrics
-from crossvec.audit.inputs import centred
-from crossvec.audit.ladder import BEST, Stage
+from crossvec.audit.ladder import BEST, Stage, ranks
 from crossvec.audit.probes import Reading, Severity
 from crossvec.audit.scores import Score, certainty, share
 from crossvec.verdict import SURE
@@ -38,20 +34,18 @@ class Alignment:
     def measure(self, stage: Stage) -> Reading:
         converged, tried = stage.rung.seeds
         details = {"seeds_converged": converged, "seeds_tried": tried}
-        if stage.true is None:
+        if stage.true is None or stage.ranks is None:
             return Reading((_by_verdict(stage),), details)
-        true = centred(stage.true)
-        ranks = _ranks(centred(stage.attack), true)
-        naive = stage.naive(stage.split.scored)
-        n = len(true)
+        found, naive = stage.ranks, stage.naive(stage.split.scored)
+        n = found.pool
         score = share(
             "top-1",
-            ranks.hits(1).numpy(),
+            found.hits(1).numpy(),
             {"chance": np.full(n, 1 / n)},
-            {"naive": None if naive is None else _ranks(centred(naive), true).top(1)},
+            {"naive": None if naive is None else ranks(naive, stage.true).top(1)},
             seed=stage.seed,
         )
-        return Reading((score,), {**details, "mean_rank": ranks.mean_rank, "foscttm": ranks.foscttm, "pool": n})
+        return Reading((score,), {**details, "mean_rank": found.mean_rank, "foscttm": found.foscttm, "pool": n})
 
 
 def _by_verdict(stage: Stage) -> Score:
@@ -66,7 +60,3 @@ def _by_verdict(stage: Stage) -> Score:
             seed=stage.seed,
         )
     return certainty("verdict probability", verdict.probability if verdict else 0.0, SURE)
-
-
-def _ranks(rows: Float32[np.ndarray, "s d"], true: Float32[np.ndarray, "s d"]) -> metrics.Ranks:
-    return metrics.retrieve(torch.from_numpy(rows), torch.from_numpy(true), csls_neighbours=0).plain.forward

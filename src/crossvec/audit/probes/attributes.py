@@ -32,6 +32,9 @@ NULLS = 20
 RARE = 0.02
 """A label that fewer of the scored rows have is rare."""
 
+NAMED = 8
+"""Labels that the confusion tells apart, the commonest; the rest are one."""
+
 
 @dataclass(frozen=True)
 class Attributes:
@@ -71,6 +74,7 @@ class Attributes:
         top = share(f"top-{labels.k} accuracy", hits["attack"], blind, seen, seed=stage.seed)
         exposed, table = _each(scores, has, labels.names)
         counted = {"labels": table, "rows": len(has), "k": labels.k, "guessing": labels.k / len(labels.names)}
+        counted["confusion"] = _confusion(scores["attack"].argmax(1), has, labels.names)
         return Reading((top, *exposed), {**counted, **_kinds(hits["attack"], has, labels, stage)})
 
 
@@ -154,6 +158,13 @@ def _each(
             line |= {"auc": found[-1].value, "low": found[-1].low, "high": found[-1].high, **seen}
         table.append(line)
     return tuple(sorted(found, key=lambda one: -one.lift_low)[:1]), table
+
+
+def _confusion(taken: Int[np.ndarray, " t"], has: Bool[np.ndarray, "t l"], names: Sequence[str]) -> dict[str, Any]:
+    """Return how many rows of each of the commonest labels (down) are taken for which (across), the last for any other."""
+    common = [int(i) for i in np.argsort(-has.sum(0), kind="stable")[:NAMED] if has[:, i].any()]
+    across = np.stack([taken == i for i in common] + [~np.isin(taken, common)], axis=1)
+    return {"labels": [names[i] for i in common], "rows": [across[has[:, i]].sum(0).tolist() for i in common]}
 
 
 def _kinds(hits: Float[np.ndarray, " s"], has: Bool[np.ndarray, "s l"], labels: Labels, stage: Stage) -> dict[str, Any]:

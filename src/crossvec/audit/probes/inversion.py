@@ -7,6 +7,7 @@ Uses  audit.inversion, audit.leakage
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -53,39 +54,53 @@ class Inversion:
     def lacks(self, stage: Stage) -> str:
         if stage.encoder is None:
             return "the model of the space, to try texts with"
-        known = _known(stage)
+        known = known_on(stage)
         needs = [engine.lacks(known) for engine in self._engines()]
         return "" if "" in needs else ", or ".join(dict.fromkeys(needs))
 
     def measure(self, stage: Stage) -> Reading:
-        known = _known(stage)
-        engines = [engine for engine in self._engines() if not engine.lacks(known)]
         drawn = np.sort(np.random.default_rng(stage.seed).permutation(len(stage.split.scored))[: self.documents])
         arms = {name: rows[drawn] for name, rows in stage.arms().items()}
         rows = stage.split.scored[drawn]
         truths = stage.case.texts_of(rows) if stage.case.texts is not None else None
         scored = truths is not None and sum(bool(words(text)) for text in truths) >= FEWEST
-        budget, todo = Budget(self.budget_seconds), len(engines) * len(arms)
         scores: list[Score] = []
         recovered: list[Recovered] = []
         told: list[dict[str, Any]] = []
-        for engine in engines:
-            found: dict[str, list[str]] = {}
-            line: dict[str, Any] = {"engine": engine.name, "proposes": getattr(engine, "writer", None), "finished": True}
-            for arm, targets in arms.items():
-                share = budget.part(1 / todo)
-                found[arm] = engine.invert(targets, known, budget=share, seed=stage.seed)
-                line["finished"] &= not share.spent
-                line[arm] = _reached(found[arm], targets, known)
-                todo -= 1
-            told.append(line)
-            recovered += _recovered(rows, engine.name, found["attack"], truths)
+        known = known_on(stage)
+        for written in self.written(known, arms, stage.seed):
+            told.append(written.to_json())
+            recovered += _recovered(rows, written.engine, written.texts["attack"], truths)
             if truths is not None and scored:
-                scores += _scores(engine.name, truths, found, known, stage.seed)
+                scores += _scores(written.engine, truths, written.texts, known, stage.seed)
         details: dict[str, Any] = {"documents": len(rows), "cosine_reached": told, "reference_texts": len(known.texts)}
         if truths is not None and not scored:
             details["note"] = f"fewer than {FEWEST} of the texts hold a word"
-        return Reading(tuple(scores), details, tuple(recovered))
+        return Reading(tuple(scores), details, tuple(recovered), self.cut_short(told))
+
+    def written(self, known: Known, arms: Mapping[str, Targets], seed: int) -> Iterator[Written]:
+        """Yield what each engine that can run writes for the targets of each arm, within the budget."""
+        engines = [engine for engine in self._engines() if not engine.lacks(known)]
+        budget, todo = Budget(self.budget_seconds), len(engines) * len(arms)
+        for engine in engines:
+            none = next(iter(arms.values()))[:0]
+            engine.invert(none, known, budget=budget, seed=seed)  # gets ready, so that no arm pays for all
+            made = Written(engine.name, getattr(engine, "writer", None), {}, {}, {})
+            for arm, targets in arms.items():
+                share = budget.part(1 / todo)
+                made.texts[arm] = engine.invert(targets, known, budget=share, seed=seed)
+                made.finished[arm] = not share.spent
+                made.reached[arm] = _reached(made.texts[arm], targets, known)
+                todo -= 1
+            yield made
+
+    def cut_short(self, told: list[dict[str, Any]]) -> str:
+        """Return why engines were broken off before they were done with the attack, "" where none was."""
+        names = [line["engine"] for line in told if not line["attack_finished"]]
+        if not names:
+            return ""
+        given = f"{self.budget_seconds:g} seconds were not enough for {', '.join(names)}"
+        return f"{given}, and more can be recovered: give more with --budget-seconds"
 
     def _engines(self) -> list[Inverter]:
         """Return the engines asked for; raises UsageError for a name that is none."""
@@ -94,7 +109,23 @@ class Inversion:
         return [inversion.create(name, **(own if name == "language" else {})) for name in asked]
 
 
-def _known(stage: Stage) -> Known:
+@dataclass(frozen=True)
+class Written:
+    """What an engine wrote, by arm: texts, whether the time was enough, and the mean cosine that the texts reach."""
+
+    engine: str
+    writer: str | None
+    texts: dict[str, list[str]]
+    finished: dict[str, bool]
+    reached: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what can be told without a text."""
+        done = {"finished": all(self.finished.values()), "attack_finished": self.finished["attack"]}
+        return {"engine": self.engine, "proposes": self.writer, **done, **self.reached}
+
+
+def known_on(stage: Stage) -> Known:
     """Return what the attacker has on this rung."""
     if stage.encoder is None:
         raise ValueError("the probe lacks an encoder")  # `lacks` says so first
@@ -117,9 +148,12 @@ def _recovered(rows: Int[np.ndarray, " s"], engine: str, found: list[str], truth
 def _scores(engine: str, truths: list[str], found: dict[str, list[str]], known: Known, seed: int) -> list[Score]:
     """Return the measures of the attack, each with the value that the other arms have among its controls."""
     by_arm = {arm: measures(truths, texts, encoder=known.encoder, seed=seed) for arm, texts in found.items()}
-    values = {arm: {score.name: score.value for score in scores} for arm, scores in by_arm.items() if arm != "attack"}
+    rest = {arm: {score.name: score for score in scores} for arm, scores in by_arm.items() if arm != "attack"}
     scored = []
     for score in by_arm["attack"]:
-        seen = {arm: known_as[score.name] for arm, known_as in values.items() if score.name in known_as}
-        scored.append(replace(score, name=f"{score.name} ({engine})", controls={**score.controls, **seen}))
+        seen = {arm: own[score.name] for arm, own in rest.items() if score.name in own}
+        controls = {**score.controls, **{arm: one.value for arm, one in seen.items()}}
+        # Each arm writes in a manner of its own, which other rows' texts share: its lift is over those.
+        lifts = {arm: one.lift for arm, one in seen.items()}
+        scored.append(replace(score, name=f"{score.name} ({engine})", controls=controls, lifts=lifts))
     return scored

@@ -53,16 +53,16 @@ class Neighbours:
         arms = stage.arms()
         found = {name: _nearest(rows, home) for name, rows in arms.items()}
         details = {"searched": len(home), "topics": _topics(stage, arms, home)}
-        if stage.ideal is None:
+        if stage.true is None:
             return Reading((), details)
-        right = found["ideal"]
+        right = found["ideal"] if "ideal" in found else _nearest(centred(stage.true), home)
         m, rows = len(home), len(right)
         hits = _shared(found["attack"], right)
         # Of all pairs of rows: how many of this row's answers another row's right answers hold.
         held = np.bincount(right.ravel(), minlength=m)
         shuffled = (held[found["attack"]].sum(1) / K - hits) / max(1, rows - 1)
         blind = {"chance": np.full(rows, K / m), "shuffled": shuffled}
-        seen = {"naive": float(_shared(found["naive"], right).mean())}
+        seen = {"naive": float(_shared(found["naive"], right).mean()) if "naive" in found else None}
         return Reading((share(f"right among the nearest {K}", hits, blind, seen, seed=stage.seed),), details)
 
 

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from crossvec.audit import Audit, Trial
-from crossvec.audit.figures import Clouds, Confusion
+from crossvec.audit.clouds import Clouds
 from crossvec.audit.scores import Score
 from crossvec.report.audit.svg import ATTACK, BAD, BLIND, GOOD, GRID, IDEAL, INK, MUTED, NAIVE, SURFACE, figure, inline
 from crossvec.report.audit.words import clean
@@ -44,8 +46,10 @@ class Chart:
 def charts(it: Audit) -> list[Chart]:
     """Return every picture that an audit has numbers for; raises MissingExtraError without matplotlib."""
     drawn = [_leakage(it)]
-    drawn += [_clouds(rung, one.clouds) for rung, one in it.figures.items() if one.clouds]
-    drawn += [_confusion(rung, one.confusion) for rung, one in it.figures.items() if one.confusion]
+    drawn += [_clouds(rung, one) for rung, one in it.clouds.items()]
+    drawn += [
+        _confusion(rung, one.details["confusion"]) for (rung, _), one in it.readings.items() if "confusion" in one.details
+    ]
     drawn += [_seeds(it), _frontier(it.trials)]
     return [one for one in drawn if one]
 
@@ -124,10 +128,9 @@ def _clouds(rung: str, it: Clouds) -> Chart:
         )
 
 
-def _confusion(rung: str, it: Confusion) -> Chart:
-    totals = it.counts.sum(1, keepdims=True)
-    shares = it.counts / totals.clip(1)
-    names = [_short(name) for name in it.names]
+def _confusion(rung: str, told: dict[str, Any]) -> Chart:
+    counts, names = np.array(told["rows"]), [_short(name) for name in told["labels"]]
+    shares = counts / counts.sum(1, keepdims=True).clip(1)
     with figure(WIDE, 1.5 + 0.42 * len(names)) as page:
         panel = page.subplots()
         for down, line in enumerate(shares):

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from crossvec import __version__
 from crossvec.audit import Audit
+from crossvec.audit.ladder import HOLDS
 from crossvec.audit.standards import entries
 from crossvec.report.audit import tables, words
 from crossvec.report.audit.charts import charts
@@ -76,4 +77,5 @@ def html(it: Audit, *, show_text: bool = False, day: date | None = None) -> str:
         whom=words.whom,
         sure=words.sure,
         entries=entries,
+        holds=HOLDS,
     )

@@ -5,7 +5,8 @@ Out   XML text; no text of the victim
 Uses  audit, report.audit.words
 
 A finding that fails the policy is a failure. An attack that could not be carried out for sure is an error, told once on the
-rung's own case `translator`, as CI must not show green what is not known; the questions it leaves open are skipped.
+rung's own case `translator`, as CI must not show green what is not known; the questions it leaves open are skipped. A question
+whose attack was broken off before it found anything is an error too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def junit(it: Audit) -> str:
     outcomes = words.outcomes(it)
     for rung in it.rungs:
         suite = Xml.SubElement(root, "testsuite", name=f"{store}: {rung.name}", time=f"{rung.seconds:.3f}")
-        for case in (*_translator(rung), *(_question(one) for one in outcomes if one.rung == rung.name)):
+        for case in (*_attacker(it, rung), *(_question(one) for one in outcomes if one.rung == rung.name)):
             case.set("classname", f"crossvec.audit.{rung.name}")
             suite.append(case)
         _count(suite)
@@ -37,13 +38,18 @@ def junit(it: Audit) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + Xml.tostring(root, encoding="unicode") + "\n"
 
 
-def _translator(rung: Rung) -> Iterator[Xml.Element]:
-    """Yield a case for the rung's translator where it has one: an error unless it can be believed."""
-    if rung.translator is None:
+def _attacker(it: Audit, rung: Rung) -> Iterator[Xml.Element]:
+    """Yield a case for how the rung's attacker reads the rows: an error unless it can be believed, or where there is none."""
+    unread = it.unread and rung.name == "vectors"
+    if rung.translator is None and rung.status == "aligned" and not unread:
         return
     case = Xml.Element("testcase", name="translator", time=f"{rung.seconds:.3f}")
-    if rung.status != "aligned":
+    if unread:
+        Xml.SubElement(case, "error", type="unread", message="no attacker was given anything to read the vectors with")
+    elif rung.status != "aligned":
         told = f"the translator is {rung.status}: what an attacker could read is not known"
+        if rung.translator is None:
+            told = "the rows do not lie where the named model puts their texts: what an attacker could read is not known"
         Xml.SubElement(case, "error", type=rung.status, message=told).text = words.MORE
     yield case
 
@@ -53,7 +59,10 @@ def _question(one: Outcome) -> Xml.Element:
     if one.state == "not run":
         Xml.SubElement(case, "skipped", message=words.clean(f"not measured: needs {one.needs}"))
     elif one.state == "unknown":
-        Xml.SubElement(case, "skipped", message="not known: the translator was not sure")
+        if one.reading and one.reading.unfinished:
+            Xml.SubElement(case, "error", type="unfinished", message=words.clean(one.reading.unfinished))
+        else:
+            Xml.SubElement(case, "skipped", message="not known: the translator was not sure")
     elif one.state == "told":
         Xml.SubElement(case, "system-out").text = "told in the report, and not scored"
     elif one.finding:

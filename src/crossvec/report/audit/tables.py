@@ -21,6 +21,8 @@ __all__ = ["Table", "defences", "rungs", "scores", "tables"]
 MOST = 15  # lines of labels
 MOST_TEXTS = 60  # lines of recovered texts
 
+ARRIVED = {"aligned": "yes", "uncertain": "perhaps", "failed": "no"}
+
 TRIED = (
     "Broken: an attacker who knows the defence but no key learns more than a guess would. Inconclusive: a translator failed or "
     "was not sure; with more rows it may not. Recall is of each row's ten nearest before, looked for after. Scores stand "
@@ -124,13 +126,19 @@ def rungs(it: Audit) -> Table:
     for rung in it.rungs:
         verdict = rung.translator.verdict if rung.translator else None
         converged, tried = rung.seeds
-        because = [f"{verdict.status}, probability {verdict.probability:.2f}"] if verdict else []
+        because = [f"your texts: {rung.own.share:.0%} of {rung.own.pairs:,} rows land near their own"] if rung.own else []
         if rung.held:
-            because.append(f"{rung.held.share:.0%} of {rung.held.pairs} held-out pairs land near")
+            because.append(f"the attacker's held-out pairs: {rung.held.share:.0%} of {rung.held.pairs} land near")
+        if verdict:
+            because.append(f"the attacker's own check: {verdict.status}, probability {verdict.probability:.2f}")
         attempts = f"{converged} of {tried}" if tried else ""
-        rows.append((rung.name, HOLDS[rung.name], rung.status if rung.translator else "", "; ".join(because), attempts))
-    says = "Each rung is an attacker. A translator that failed supports no claim."
-    heads = ("rung", "the attacker holds", "translator", "because", "attempts that were sure")
+        status = ARRIVED[rung.status] if rung.translator or rung.own else ""
+        rows.append((rung.name, HOLDS[rung.name], status, "; ".join(because), attempts))
+    says = (
+        "Each rung is an attacker. Where your own texts are known they decide whether the rows arrived where they can be read; "
+        "else what the attacker can tell. Where they did not, nothing is claimed."
+    )
+    heads = ("rung", "the attacker holds", "the rows arrived", "because", "attempts that were sure")
     return Table("What the attacker was given", says, heads, rows, words=len(heads))
 
 
@@ -148,6 +156,9 @@ def _labels(rung: str, told: Mapping[str, Any]) -> list[Table]:
         for one in measured[:MOST]
     ]
     says = f"The {len(rows)} most exposed of {len(measured)} labels that enough rows have. AUC: 0.5 is guessing, 1 is certain."
+    for kind, what in (("rare", "that few rows have"), ("unseen", "that no text of the attacker's names")):
+        if (own := told.get(kind)) and own["accuracy"] is not None:
+            says += f" Labels {what}: {own['labels']}, read rightly in {own['accuracy']:.0%} of {own['rows']:,} rows."
     return [Table(f"Labels, rung {rung}", says, ("label", "rows", "AUC", "interval", "untranslated", "perfect"), rows)]
 
 
@@ -176,12 +187,13 @@ def _engines(rung: str, told: Mapping[str, Any]) -> list[Table]:
         (
             clean(one["engine"]),
             *(shown(one.get(arm)) for arm in ("attack", "naive", "ideal")),
-            "yes" if one["finished"] else "no",
+            "yes" if one["finished"] else "no" if one["attack_finished"] else "no, nor the attack",
         )
         for one in told.get("cosine_reached", ())
     ]
+    tried = told.get("documents", told.get("rows", 0))
     says = (
-        f"{told.get('documents', 0):,} rows were tried. The cosine between a row and what was written for it is all that an "
+        f"{tried:,} rows were tried. The cosine between a row and what was written for it is all that an "
         "attacker sees of success. An engine that did not finish had too little time."
     )
     return [
@@ -222,7 +234,7 @@ def _mean(texts: Sequence[str]) -> str:
     return f"{sum(len(text.split()) for text in texts) / len(texts):.1f}" if texts else ""
 
 
-TOLD = {"attributes": _labels, "neighbours": _topics, "fingerprint": _models, "inversion": _engines}
+TOLD = {"attributes": _labels, "neighbours": _topics, "fingerprint": _models, "inversion": _engines, "canaries": _engines}
 """Probes that tell more than scores."""
 
 

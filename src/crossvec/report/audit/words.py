@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 MEANING = {
-    "inconclusive": "This audit does not tell whether these vectors are safe: an attack could not be carried out for sure.",
+    "inconclusive": "This audit does not tell whether these vectors are safe: attacks were not carried out, or not for sure.",
     "nothing found": "None of the attacks tried here found more than a guess would. Other attacks may.",
 }
 
@@ -116,8 +116,9 @@ METHOD = (
     "and reach none of them.",
     "A score is a finding when the lower bound of its lift over the best blind guess lies above the policy's threshold. A "
     "blind guess does not look at the vectors.",
-    "Nothing is claimed where the translator failed. A failed attack is no safety: it may succeed with more rows, more effort "
-    "or texts nearer to the store's.",
+    "Where the store's own texts are known, they show whether its rows arrived where they can be read; the attacker, who has "
+    "not got them, need not know it. Nothing is claimed where the rows did not arrive. A failed attack is no safety: it may "
+    "succeed with more rows, more effort or texts nearer to the store's.",
     "One score decides for each question and rung; the others, and every control, are told beside it.",
 )
 
@@ -129,8 +130,8 @@ class Outcome:
     """What came of one question on one rung.
 
     `leaks`: a finding that fails the audit; `tolerated`: one below the policy's severity; `waived`: one that the owner has
-    accepted; `clear`: measured, and no more than a guess; `unknown`: the translator failed or was not sure; `told`: it has no
-    score; `not run`: `needs` says what it lacks.
+    accepted; `clear`: measured, and no more than a guess; `unknown`: the rows did not arrive for sure, or the attack was broken
+    off; `told`: it has no score; `not run`: `needs` says what it lacks.
     """
 
     rung: RungName
@@ -172,7 +173,9 @@ def _probes(it: Audit) -> list[str]:
 def _state(it: Audit, reading: Reading, finding: Finding | None, status: str) -> State:
     if finding:
         return "waived" if finding.waiver else "leaks" if it.policy.fails(finding.severity) else "tolerated"
-    return "told" if not reading.scores else "clear" if status == "aligned" else "unknown"
+    if not reading.scores:
+        return "told"
+    return "clear" if status == "aligned" and not reading.unfinished else "unknown"
 
 
 def failing(it: Audit) -> list[Finding]:
@@ -218,6 +221,7 @@ def to_do(it: Audit) -> list[str]:
         steps.append(STRONGER)
     if any(rung.status != "aligned" for rung in it.rungs):
         steps.append(MORE)
+    steps += sorted({f"{probe}: {one.unfinished}." for (_, probe), one in it.readings.items() if one.unfinished})
     if lacking := sorted({f"{probe} needs {needs}" for _, probe, needs in it.not_run}):
         steps.append(f"Give what was missing, to have the rest measured: {'; '.join(lacking)}.")
     return [*steps, AGAIN]
@@ -231,6 +235,9 @@ def sure(score: Score) -> str:
         return f"a resemblance of {score.value:.2f}, where chance reaches {score.chance:.2f}"
     if score.name.startswith("AUC"):
         return f"right in {_of_100(score.value)} comparisons, where a guess is right in {_of_100(score.chance)}"
+    if score.name.startswith("secrets read"):
+        others = f"{_of_100(score.chance)} that were never planted" if score.chance else "none that was never planted"
+        return f"{round(score.value * score.n)} of {score.n} planted secrets read, and {others}"
     if score.name.startswith(SHARES):
         return f"right for {_of_100(score.value)} rows, where a guess is right for {_of_100(score.chance)}"
     if score.name.startswith("token F1"):
