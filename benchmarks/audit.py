@@ -6,7 +6,7 @@ Uses  run (machine, commit), crossvec.audit
 
     python benchmarks/audit.py attributes minilm wordllama       # topics read from translated rows, beside naive and ideal
     python benchmarks/audit.py keyed minilm wordllama rotate     # is the key needed? by which rung
-    python benchmarks/audit.py alarms                            # 100 audits with labels that have nothing to do with the texts
+    python benchmarks/audit.py alarms                            # audits in which labels, texts and guesses belong to nothing
 
 A text has a topic when it has one of the topic's words: labels that can be made again from public texts, made by no model.
 The victim's texts are those of the split `source`, the reference's those of `target`: no article is in both.
@@ -27,9 +27,15 @@ import numpy as np
 from run import DATA, RESULTS, commit, machine
 
 from crossvec import encoders
-from crossvec.audit import Case, Labels, audit, defend
+from crossvec.audit import Case, Labels, Policy, Reading, Stage, audit, defend, inversion
 from crossvec.audit.defences import named
-from crossvec.fitting import peak_memory
+from crossvec.audit.inputs import QUICK, WHOLE, Remembered, centred
+from crossvec.audit.inversion import Budget, Known
+from crossvec.audit.judge import LocalJudge, judged
+from crossvec.audit.ladder import Rung, witnessed
+from crossvec.audit.leakage import measures, others
+from crossvec.audit.probes import create
+from crossvec.fitting import fit, peak_memory
 from crossvec.space import Space
 
 WORDS = {
@@ -82,21 +88,69 @@ def case_of(data: Path, victim: str, reference: str, rows: int, seed: int, pairs
 
 
 def alarms(data: Path) -> dict[str, Any]:
-    """Audits of real rows with labels dealt at random, as unevenly as labels are; the attacker has the model itself."""
-    model, labels = encoders.open("wordllama"), Labels.of(list(WORDS))
+    """Audits in which nothing belongs to anything: how often is a score above its gate, and how often a finding?
+
+    Three kinds, AUDITS times each, on rows drawn anew. `labels`: labels dealt at random, as unevenly as labels are, to an
+    attacker who has the model itself. `texts`: the owner's texts are dealt to the wrong rows as well, for an attacker who reads
+    rows as they are beside other texts. `guesses`: texts recovered from real rows, each beside another row's text.
+    """
+    model = Remembered(encoders.open("wordllama"))
     rows = np.load(data / "wordllama.npy", mmap_mode="r", allow_pickle=False)
-    found = []
+    with gzip.open(data / "texts.jsonl.gz", "rt", encoding="utf-8") as file:
+        texts = [json.loads(line)["text"] for line in file]
+    recovered = _recovered(model.encoder, rows, texts)
+    clouds = (Space.of(np.asarray(part, np.float32)) for part in np.split(rows[: 2 * WHOLE.scored], 2))
+    as_they_are = fit(*clouds, "identity")
+    kinds = {"labels": [], "texts": [], "guesses": []}
     for seed in range(AUDITS):
         rng = np.random.default_rng(seed)
-        drawn = np.sort(rng.choice(len(rows), ALARM_ROWS, replace=False))
+        drawn, other = np.split(rng.choice(len(rows), 2 * ALARM_ROWS, replace=False), 2)
         weights = rng.dirichlet(np.full(len(WORDS), 0.7))
         dealt = [frozenset({str(name)}) for name in rng.choice(list(WORDS), ALARM_ROWS, p=weights)]
-        store = Space.of(np.asarray(rows[drawn], np.float32))
-        told = Case(store, own_encoder=model, labels=labels, truth=dealt)
-        it = audit(told, probes=["attributes"], quick=True, seed=seed)
-        top = it.readings["encoder", "attributes"].scores[0]
-        found.append({"seed": seed, "findings": len(it.findings), "lift_low": top.lift_low, "lift": top.lift})
-    return {"audits": AUDITS, "with_a_finding": sum(one["findings"] > 0 for one in found), "each": found}
+        store, home = (Space.of(np.asarray(rows[np.sort(part)], np.float32)) for part in (drawn, other))
+        labels = Labels.of(list(WORDS))
+        it = audit(Case(store, own_encoder=model, labels=labels, truth=dealt), probes=["attributes"], quick=True, seed=seed)
+        kinds["labels"].append(_told(seed, len(it.findings), [("attributes", it.readings["encoder", "attributes"])]))
+        wrong = [texts[row] for row in rng.permutation(drawn)]
+        case = Case(store, home, encoder=model, labels=labels, truth=dealt, texts=wrong)
+        split, rung = case.split(QUICK.scored, seed), Rung("domain", as_they_are)
+        stage = Stage(rung, case, split, home.array(), np.arange(len(home)), model, seed)
+        read = [(name, create(name).measure(stage)) for name in ("alignment", "attributes", "membership", "neighbours")]
+        arrived = witnessed(stage).rung.status == "aligned"
+        kinds["texts"].append(_told(seed, sum(map(_above, read)) if arrived else 0, read))
+        truths, guesses = (list(part) for part in zip(*(recovered[row] for row in rng.permutation(500)[:100]), strict=True))
+        guesses = [guesses[row] for row in others(100, 1, seed)[0]]
+        reading = Reading((*measures(truths, guesses, seed=seed), *judged(LocalJudge(), truths, guesses, seed)))
+        kinds["guesses"].append(_told(seed, int(_above(("inversion", reading))), [("inversion", reading)]))
+        model.rows.clear()
+    counted = {
+        kind: {
+            "with_a_finding": sum(one["findings"] > 0 for one in found),
+            "above_the_gate": {name: sum(one["above"][name] for one in found) for name in found[0]["above"]},
+            "each": found,
+        }
+        for kind, found in kinds.items()
+    }
+    return {"audits": AUDITS, **counted}
+
+
+def _recovered(model: encoders.Encoder, rows: np.ndarray, texts: list[str]) -> list[tuple[str, str]]:
+    """500 texts, and the words that are recovered from their own rows by an attacker with the model and 5,000 other texts."""
+    drawn, other = np.split(np.random.default_rng(AUDITS).choice(len(rows), 5500, replace=False), [500])
+    known = Known.of(model, np.asarray(rows[other], np.float32), [texts[row] for row in other])
+    targets = centred(np.asarray(rows[drawn], np.float32))
+    found = inversion.create("static").invert(targets, known, budget=Budget(3600.0))
+    return [(texts[row], text) for row, text in zip(drawn, found, strict=True)]
+
+
+def _above(read: tuple[str, Reading]) -> bool:
+    name, reading = read
+    return any(score.gates and score.lift_low > Policy().threshold(name) for score in reading.scores)
+
+
+def _told(seed: int, findings: int, read: list[tuple[str, Reading]]) -> dict[str, Any]:
+    lifts = {name: [round(s.lift_low, 5) for s in reading.scores if s.gates] for name, reading in read}
+    return {"seed": seed, "findings": findings, "above": {one[0]: _above(one) for one in read}, "lift_low": lifts}
 
 
 def main() -> None:
