@@ -148,9 +148,25 @@ def _read_card(place: Path) -> dict[str, Any]:
         raise TranslatorError(f"there is no translator at {place}", "make one: crossvec fit SOURCE TARGET -o FOLDER") from None
     except (ValueError, KeyError, TypeError):
         raise TranslatorError(f"{place / CARD} is damaged or not a translator's card", "copy it again, or fit again") from None
+    except RecursionError:
+        raise TranslatorError(f"{place / CARD} is nested too deeply for a card", "copy it again, or fit again") from None
     if not isinstance(schema, int) or schema > SCHEMA:
         raise TranslatorError(f"{place} has schema {schema!r}; this version reads up to {SCHEMA}", "upgrade crossvec")
+    _check_frames(place, card.get("frames"))
     return card  # type: ignore[no-any-return]
+
+
+def _check_frames(place: Path, frames: Any) -> None:
+    """Refuse a side whose rows lie nowhere: a radius or a common norm is a length."""
+    for side in ("source", "target"):
+        try:
+            lengths = frames[side]["radius"], 1.0 if frames[side]["norm"] is None else frames[side]["norm"]
+            if all(type(length) in (int, float) and 0 < float(length) < math.inf for length in lengths):
+                continue
+        except (KeyError, TypeError, OverflowError):
+            pass
+        told = f"{place / CARD} does not say where the rows of the {side} lie: its radius and norm are lengths above 0"
+        raise TranslatorError(told, "copy it again, or fit again")
 
 
 def _readme(card: Mapping[str, Any], name: str) -> str:

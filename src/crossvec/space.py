@@ -201,11 +201,16 @@ class Space:
 
 
 def python_values(column: Any) -> list[Any]:
-    """Return a payload column or ids as a list of plain Python values."""
-    for convert in ("to_pylist", "tolist"):
-        if hasattr(column, convert):
-            return cast(list[Any], getattr(column, convert)())
-    return list(column)
+    """Return a payload column or ids as plain Python values; raises SpaceError for one that Python has no value for."""
+    try:
+        for convert in ("to_pylist", "tolist"):
+            if hasattr(column, convert):
+                return cast(list[Any], getattr(column, convert)())
+        return list(column)
+    except (OverflowError, ValueError) as error:  # such as a time beyond the year 9999
+        raise SpaceError(
+            f"a column holds what Python has no value for: {error}", "leave the payload behind: ?keep=ids"
+        ) from None
 
 
 def refuse_ragged(lengths: Int[np.ndarray, " n"], dim: int, numbers: Sequence[int] | np.ndarray | None, name: str) -> None:

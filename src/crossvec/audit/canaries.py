@@ -275,7 +275,7 @@ def read(path: str | os.PathLike[str]) -> Planted:
         return Planted(told["model"], told["store"], told["day"], canaries, rows, strangers, strange_rows)
     except OSError as problem:
         raise UsageError(f"cannot read the canaries in {path}: {problem.strerror or problem}", "check the path") from None
-    except (ValueError, KeyError, TypeError) as problem:
+    except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise UsageError(f"{path} is no file of canaries: {problem!r}", hint) from None
 
 

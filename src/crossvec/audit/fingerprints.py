@@ -92,7 +92,7 @@ def built_in() -> list[Fingerprint]:
 def read(path: str | os.PathLike[str]) -> list[Fingerprint]:
     """Read a registry that `write` has written; raises UsageError that says what is wrong in it."""
     try:
-        return _parsed(Path(path).read_text(encoding="utf-8"), str(path))
+        return _parsed(Path(path).read_bytes(), str(path))
     except OSError as problem:
         raise UsageError(f"cannot read the models in {path}: {problem.strerror or problem}", "check the path") from None
 
@@ -103,7 +103,7 @@ def write(path: str | os.PathLike[str], models: list[Fingerprint]) -> None:
     Path(path).write_text(json.dumps(told) + "\n", encoding="utf-8")
 
 
-def _parsed(text: str, where: str) -> list[Fingerprint]:
+def _parsed(text: str | bytes, where: str) -> list[Fingerprint]:
     hint = "write it with crossvec.audit.fingerprints.write"
     try:
         told = json.loads(text)
@@ -116,6 +116,6 @@ def _parsed(text: str, where: str) -> list[Fingerprint]:
                 raise UsageError(f"the model {one['name']!r} of {where} has a spread that is not {one['dim']} numbers", hint)
             named = str(one["name"]), int(one["dim"]), bool(one["cuts"])
             made.append(Fingerprint(*named, shape, str(one.get("source", ""))))
-    except (ValueError, KeyError, TypeError) as problem:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as problem:
         raise UsageError(f"{where} is no registry of models: {problem!r}", hint) from None
     return made

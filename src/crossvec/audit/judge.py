@@ -276,7 +276,7 @@ def _claim(answer: str) -> tuple[int, list[str]] | None:
     try:
         told: Any = json.loads(inner[0]) if inner else None
         number, spans = told["document"], told["spans"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if type(number) is not int or not isinstance(spans, list) or not all(isinstance(span, str) for span in spans):
         return None

@@ -92,7 +92,7 @@ def read(path: str | Path) -> Policy:
         told = tomllib.loads(Path(path).read_text(encoding="utf-8")).get("audit", {})
     except OSError as problem:
         raise UsageError(f"cannot read the policy {path}: {problem.strerror or problem}", "check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise UsageError(f"{path} is not TOML: {problem}", 'write  [audit]  and then  fail_on = "medium"') from None
     _only(told, {"fail_on", "thresholds", "waivers"}, f"[audit] of {path}")
     fail_on, thresholds, waivers = told.get("fail_on", "medium"), told.get("thresholds", {}), told.get("waivers", [])

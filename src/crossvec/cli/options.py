@@ -95,19 +95,23 @@ def _read_config(context: click.Context, _parameter: click.Parameter, path: str 
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as problem:
         raise UsageError(f"cannot read the config file {path}: {problem.strerror}", "check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise UsageError(f"{path} is not TOML: {problem}", 'write lines such as  effort = "thorough"') from None
-    known = [p.name for p in context.command.params if p.name and p.name not in ("config", "help")]
+    known = {p.name: p for p in context.command.params if p.name and p.name not in ("config", "help")}
     given = {key.replace("-", "_"): value for key, value in table.items()}
     for key, value in given.items():
         if key not in known:
             raise SettingError(f"{path}: there is no key {key!r} for crossvec {context.info_name}", did_you_mean(key, known))
-        if isinstance(value, dict) != (key == SETTINGS):
+        several = known[key].nargs != 1 or getattr(known[key], "multiple", False)
+        if isinstance(value, dict) != (key == SETTINGS) or (isinstance(value, list) and not several):
             raise SettingError(
-                f"{path}: the key {key!r} has the wrong shape", "[settings] is the one table; the rest are values"
+                f"{path}: the key {key!r} has the wrong shape",
+                "[settings] is the one table; the rest are values, lists where a word may be given several times",
             )
     context.meta[SETTINGS] = given.pop(SETTINGS, {})
-    context.default_map = {**(context.default_map or {}), **given}
+    # As words, as on the command line: click takes defaults of other types on trust.
+    words = {key: [str(one) for one in value] if isinstance(value, list) else str(value) for key, value in given.items()}
+    context.default_map = {**(context.default_map or {}), **words}
     return path
 
 

@@ -38,7 +38,7 @@ def read(path: str, source: Space, target: Space) -> tuple[Int64[np.ndarray, "p 
         rows = readers[ending](path)
     except OSError as problem:
         raise UsageError(f"cannot read the pairs in {path}: {problem.strerror or problem}", "check the path") from None
-    except (ValueError, KeyError, TypeError) as problem:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, SystemError, csv.Error) as problem:
         raise UsageError(f"{path} is no list of pairs: {problem}", EXPECTED) from None
     if not rows:
         raise UsageError(f"{path} holds no pairs", EXPECTED)
@@ -104,7 +104,11 @@ def _parquet(path: str) -> list[tuple[Any, Any]]:
 
 
 def _npy(path: str) -> list[tuple[Any, Any]]:
-    return [_two(row) for row in np.load(path, allow_pickle=False).tolist()]
+    from crossvec.stores.npy import refuse_unreadable
+
+    refuse_unreadable(path)
+    # Mapped, because a mapping cannot be longer than its file.
+    return [_two(row) for row in np.load(path, mmap_mode="r", allow_pickle=False).tolist()]
 
 
 def _two(row: Any) -> tuple[Any, Any]:

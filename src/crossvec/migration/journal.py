@@ -59,10 +59,13 @@ class Journal:
             told = json.loads(path.read_text(encoding="utf-8"))
             if told["version"] != VERSION:
                 raise UsageError(f"{path} was written by another version of crossvec", "finish the migration with that version")
-            return cls(**told)
+            made = cls(**told)
+            if any(type(value) not in _kinds(name) for name, value in asdict(made).items()):
+                raise ValueError("a value of another type")
+            return made
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise UsageError(f"{path} is not the journal of a migration", "name another file with --journal") from None
 
     def check(self, path: Path, other: Journal) -> None:
@@ -80,6 +83,13 @@ class Journal:
         """Note rows left out."""
         self.skipped_rows += len(rows)
         self.skipped += [{"row": row, "reason": reason} for row in rows[: LISTED - len(self.skipped)]]
+
+
+def _kinds(name: str) -> tuple[type, ...]:
+    """Return the types that a value of the journal may have."""
+    return {"cursor": (str, type(None)), "source_size": (int, type(None)), "skipped": (list,)}.get(
+        name, (str,) if name in ("source", "dest", "translator", "state") else (int,)
+    )
 
 
 def fingerprint(translator: Translator) -> str:

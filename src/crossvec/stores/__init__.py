@@ -10,6 +10,7 @@ files promises what tests/contract/test_store.py states, every database what tes
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -159,7 +160,7 @@ def _door(name: str, address: Address) -> Any:
     if told := hint_for(Path(address.place)):
         raise StoreError(f"{address.place} is {told[0]}", told[1])
     if not name:
-        what = "is a folder" if Path(address.place).is_dir() else "has no suffix that tells its format"
+        what = "is a folder" if os.path.isdir(address.place) else "has no suffix that tells its format"
         suffixes = ", ".join(known for known in names() if known.startswith("."))
         raise StoreError(f"{address.place} {what}", f"name a file that ends in one of {suffixes}")
     hint = "unpack it first" if name in (".gz", ".zip", ".zst", ".bz2", ".xz") else did_you_mean(name, names())

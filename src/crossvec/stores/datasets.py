@@ -22,6 +22,7 @@ from crossvec.errors import StoreError
 from crossvec.stores.atomic import atomically
 from crossvec.stores.rows import Layout
 from crossvec.stores.shards import METRIC, Folder, Listing, ShardFolder
+from crossvec.stores.tables import checked
 
 STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
 UNSET = ("_format_columns", "_format_type", "_split")
@@ -58,11 +59,11 @@ class DatasetFolder(ShardFolder):
 
     def _rows(self, shard: Path) -> tuple[int, pa.Schema]:
         with pa.memory_map(str(shard)) as source, pa.ipc.open_stream(source) as stream:
-            return sum(len(piece) for piece in stream), stream.schema
+            return sum(len(piece) for piece in map(checked, stream)), stream.schema
 
     def _pieces(self, shard: Path, start: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         with pa.OSFile(str(shard)) as source, pa.ipc.open_stream(source) as stream:
-            for piece in stream:
+            for piece in map(checked, stream):
                 if start < len(piece):
                     yield piece.slice(start).select(columns)
                 start = max(start - len(piece), 0)

@@ -64,14 +64,32 @@ class Index:
     def index(self) -> Any:
         """The index with all that was written to it."""
         if self.held is None:
-            self.held = self.faiss.read_index(str(self.path))
+            self.held = self._read()
             self.tables = [table for path in [self.beside] if (table := _table(path)) is not None]
             told = self.tables[0].schema.metadata if self.tables else None
-            self.metric = (told or {}).get(METRIC, b"").decode() or None
+            self.metric = (told or {}).get(METRIC, b"").decode("ascii", "replace") or None
             for path in sorted(self.pending.glob("*.arrow")):
                 table = _table(path)
                 self._take(table.column("id").to_numpy(), _matrix(table.column("vector")), table.select(["id", "document"]))
         return self.held
+
+    def _read(self) -> Any:
+        """Read the index; nothing in it can be longer than its file, whatever it says, and FAISS would take it at its word."""
+        size = self.path.stat().st_size
+        limits = {}
+        for what in ("vector_byte_limit", "loop_limit"):
+            if hasattr(self.faiss, f"set_deserialization_{what}"):  # FAISS 1.13 and later
+                limits[what] = getattr(self.faiss, f"get_deserialization_{what}")()
+                getattr(self.faiss, f"set_deserialization_{what}")(size)
+        try:
+            index = self.faiss.read_index(str(self.path))
+        finally:
+            for what, limit in limits.items():
+                getattr(self.faiss, f"set_deserialization_{what}")(limit)
+        if not 0 <= index.ntotal <= size:
+            told = f"{self.path} says that it holds {index.ntotal:,} rows, in {size:,} bytes"
+            raise StoreError(told, "name a file that faiss.write_index wrote, uncut")
+        return index
 
     def ids(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         """Return the ids in order, and for each the number by which the index gives back its row."""
@@ -115,8 +133,18 @@ class Index:
                 found.append({})
                 continue
             table = bisect_right(starts, order[at]) - 1
-            found.append(json.loads(self.tables[table].column("document")[int(order[at] - starts[table])].as_py()))
+            found.append(self._document(self.tables[table].column("document")[int(order[at] - starts[table])].as_py(), int(i)))
         return found
+
+    def _document(self, text: str, number: int) -> dict[str, Any]:
+        try:
+            told = json.loads(text)
+            if isinstance(told, dict):
+                return told
+        except (ValueError, RecursionError):
+            pass
+        told = f"{self.beside}, which holds the payload of an index, has no JSON object for the row {number}"
+        raise StoreError(told, "delete it to read the index without payload")
 
     def put(self, ids: Int64[np.ndarray, " k"], vectors: Float32[np.ndarray, "k d"], documents: list[str]) -> None:
         """Write rows, first to a file of their own, then to the index in memory."""
@@ -291,14 +319,21 @@ def _last_of_each(keys: Sequence[Key]) -> tuple[Int64[np.ndarray, " k"], list[in
 
 
 def _table(path: Path) -> Any:
-    """Return an Arrow file, mapped into memory; None when there is none."""
+    """Return an Arrow file of ids and documents, mapped into memory; None when there is none."""
     import pyarrow as pa
 
     if not path.is_file():
         return None
     try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except pa.ArrowException as error:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        table.validate(full=True)  # Arrow takes offsets and text on trust, and would end the process
+        kinds = [table.schema.field(name).type for name in ("id", "document")]
+        if kinds[0] != pa.int64() or kinds[1] not in (pa.string(), pa.large_string()):
+            raise ValueError(f"its columns hold {kinds[0]} and {kinds[1]}")
+        if table.column("id").null_count or table.column("document").null_count:
+            raise ValueError("a row lacks its id or its document")
+        return table
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         hint = "delete it to read the index without payload"
         raise StoreError(f"{path}, which holds the payload of an index, cannot be read: {error}", hint) from None
 

@@ -101,6 +101,7 @@ class FileStore(ABC):
             return self._empty(head)
         with self._reading():
             part = self._whole(start, stop)
+            self._refuse_short(start + len(part.vectors), stop)
         return self._space(part, start, head, self.address.options.get("bad_rows", "later"))
 
     def read(self, batch: int = BATCH_ROWS) -> Iterator[Space]:
@@ -153,6 +154,11 @@ class FileStore(ABC):
                 space = self._space(part, start, head, self.address.options.get("bad_rows", "refuse"))
                 yield space
                 start += len(part.vectors)
+            self._refuse_short(start, stop)
+
+    def _refuse_short(self, found: int, said: int) -> None:
+        if found != said:
+            raise ValueError(f"it says that row {said:,} is there, and its rows end after {found:,}")
 
     def _empty(self, head: Head) -> Space:
         payload: dict[str, list[Any]] | None = (

@@ -117,9 +117,8 @@ class JsonLinesFile(FileStore):
     def _keys(self, record: dict[str, Any]) -> tuple[str, str | None]:
         """Return the keys of the vector and of the id, as the file's first line shows them."""
         lists = [key for key, value in record.items() if isinstance(value, list) and value and _numeric(value)]
-        return choose("key", list(record) if "column" in self.address.options else lists, self, "column"), choose_ids(
-            "key", record, self
-        )
+        column = choose("key", list(record) if "column" in self.address.options else lists, self, "column")
+        return column, choose_ids("key", [key for key in record if key != column], self)
 
     def _vector(self, record: dict[str, Any], column: str, row: int) -> Float32[np.ndarray, " d"]:
         values = record.get(column)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from typing import IO, Any
 import numpy as np
 
 from crossvec.errors import StoreError
-from crossvec.space import python_values
+from crossvec.space import Space, python_values
 from crossvec.stores.files import FileStore, Head, Part, Written, choose, choose_ids
 from crossvec.stores.raw import Layout, RawFile, fill
 
@@ -49,7 +50,8 @@ class NpzFile(FileStore):
     format = ".npz"
     options = frozenset({"key", "id"})
     carries = frozenset({"ids"})
-    damage = (ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)  # the last: encrypted
+    # RuntimeError: encrypted; SystemError: NumPy's for text that is none
+    damage = (ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, SystemError)
 
     def _head(self) -> Head:
         with zipfile.ZipFile(self.path) as archive:
@@ -57,15 +59,15 @@ class NpzFile(FileStore):
             key = self._key(headers)
             shape, _, dtype = headers[key]
             _check(shape, dtype, f"{key} in {self.path}")
-            if archive.getinfo(f"{key}.npy").file_size < shape[0] * shape[1] * dtype.itemsize:
-                raise ValueError(f"{key} is shorter than its header says")
+            _refuse_short(archive, key, shape[0] * shape[1] * dtype.itemsize)
             return Head(shape[0], shape[1], dtype.name, choose_ids("array", headers, self) is not None)
 
     def _chunks(self, start: int, stop: int, batch: int) -> Iterator[Part]:
         with zipfile.ZipFile(self.path) as archive:
             headers = _headers(archive)
             key, id_key = self._key(headers), choose_ids("array", headers, self)
-            ids = self._ids(archive, id_key, headers[key][0][0]) if id_key and "ids" in self.kept else None
+            rows = headers[key][0][0]
+            ids = self._ids(archive, id_key, headers[id_key], rows) if id_key and "ids" in self.kept else None
             with archive.open(f"{key}.npy") as file:
                 (rows, dim), by_column, dtype = _header(file)
                 if by_column:  # columns come first, so nothing less than all of it is a row
@@ -107,15 +109,27 @@ class NpzFile(FileStore):
         tables = [key for key, (shape, _, dtype) in headers.items() if len(shape) == 2 and dtype.kind == "f"]
         return choose("array", list(headers) if asked else tables or list(headers), self, "key")
 
-    def _ids(self, archive: zipfile.ZipFile, key: str, rows: int) -> Any:
-        with archive.open(f"{key}.npy") as file:
-            ids = np.lib.format.read_array(file, allow_pickle=False)
-        if ids.shape != (rows,) or ids.dtype.kind not in "iuU":
+    def _ids(self, archive: zipfile.ZipFile, key: str, header: tuple[Any, bool, np.dtype], rows: int) -> Any:
+        shape, _, dtype = header
+        if dtype.hasobject:
+            raise ValueError("Object arrays cannot be loaded: they are pickles, which run code")
+        if shape != (rows,) or dtype.kind not in "iuU":
             raise StoreError(
-                f"{key} in {self.path} has shape {ids.shape} and type {ids.dtype}, so it cannot be the ids of {rows:,} rows",
+                f"{key} in {self.path} has shape {shape} and type {dtype}, so it cannot be the ids of {rows:,} rows",
                 f"name the ids: {self.path}?id=NAME, or use none: {self.path}?id=",
             )
+        _refuse_short(archive, key, rows * dtype.itemsize)
+        with archive.open(f"{key}.npy") as file:
+            _header(file)
+            ids = np.empty(rows, dtype)
+            fill(ids, file)
         return ids if ids.dtype.kind in "iu" else ids.tolist()
+
+
+def refuse_unreadable(path: str | Path) -> None:
+    """Raise ValueError for a .npy file whose header describes no array; `np.load` may raise anything for it."""
+    with open(path, "rb") as file:
+        _header(file)
 
 
 def _headers(archive: zipfile.ZipFile) -> dict[str, tuple[tuple[int, ...], bool, np.dtype]]:
@@ -127,19 +141,28 @@ def _headers(archive: zipfile.ZipFile) -> dict[str, tuple[tuple[int, ...], bool,
     return found
 
 
+def _refuse_short(archive: zipfile.ZipFile, key: str, size: int) -> None:
+    if archive.getinfo(f"{key}.npy").file_size < size:
+        raise ValueError(f"{key} is shorter than its header says")
+
+
 def _header(file: io.BufferedIOBase | IO[bytes]) -> tuple[Any, bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     if version not in VERSIONS:
         raise ValueError(f"its header has version {version}, which plain arrays do not need")
-    return VERSIONS[version](file)
+    try:
+        return VERSIONS[version](file)
+    except (tokenize.TokenError, SyntaxError, TypeError, RecursionError, MemoryError) as error:  # a header is a Python literal
+        raise ValueError(f"its header describes no array: {error}") from None
 
 
 def _check(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
     """Refuse an array that cannot be a space before any of it is read."""
     if dtype.hasobject:
         raise StoreError(f"{name} holds pickled objects, which are never opened", "save it as float32: array.astype('float32')")
-    if len(shape) != 2 or min(shape) < 0:
+    if len(shape) != 2 or not all(type(size) is int and size >= 0 for size in shape):
         raise StoreError(f"{name} has shape {shape}; a space is (rows, dimensions)", "save one row a vector")
+    Space(np.empty((0, shape[1]), dtype), name=name)
 
 
 def _npy_header(rows: int, dim: int, dtype: np.dtype) -> bytes:

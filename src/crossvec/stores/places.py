@@ -7,6 +7,7 @@ Uses  nothing
 
 from __future__ import annotations
 
+import os.path
 from pathlib import Path
 
 FOLDERS = {"VDF_META.json": "vdf", "dataset_dict.json": "datasets", "state.json": "datasets"}
@@ -34,13 +35,13 @@ FILES = {
 
 def scheme_of(path: Path) -> str | None:
     """Return the scheme of a folder that is one collection by itself, None for any other place."""
-    return next((scheme for mark, scheme in FOLDERS.items() if path.is_dir() and (path / mark).is_file()), None)
+    return next((scheme for mark, scheme in FOLDERS.items() if os.path.isdir(path) and (path / mark).is_file()), None)
 
 
 def hint_for(path: Path) -> tuple[str, str] | None:
     """Return what a place of a database is, and the address to write instead; None for any other place."""
     for mark, (what, address) in DATABASES.items():
-        if path.is_dir() and next(path.glob(mark), None):
+        if os.path.isdir(path) and next(path.glob(mark), None):
             return what, f"write {address.format(path=path.absolute())}"
     if usual := FILES.get(path.suffix.lower()):
         return "a database's file", f"write {usual.format(path=path.absolute())}"

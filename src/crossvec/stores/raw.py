@@ -103,7 +103,7 @@ class RawFile(FileStore):
         return layout
 
 
-def fill(raw: Shaped[np.ndarray, "k width"], file: io.RawIOBase | io.BufferedIOBase | IO[bytes]) -> None:
+def fill(raw: Shaped[np.ndarray, "..."], file: io.RawIOBase | io.BufferedIOBase | IO[bytes]) -> None:
     """Read a C-contiguous array's bytes from a file; raises EOFError when the file ends before."""
     view, done = raw.view(np.uint8).reshape(-1).data, 0
     while done < len(view):

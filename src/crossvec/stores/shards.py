@@ -12,6 +12,7 @@ what fits no column is kept as JSON text in one of its own.
 
 from __future__ import annotations
 
+import errno
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator
 from contextlib import suppress
@@ -34,6 +35,7 @@ from crossvec.stores.rows import Key, Layout, Page
 
 SAMPLED = 16
 METRIC = "crossvec.metric"
+DAMAGE = (None, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)  # None: Arrow means a damaged file
 
 
 @dataclass
@@ -100,6 +102,14 @@ class ShardFolder(Collection):
 
     # --- reading
 
+    def _listed(self, client: Folder) -> Listing | None:
+        """Return the listing; raises StoreError for one that is no list of files as the format knows it."""
+        try:
+            return self._listing(client)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            told = f"{self.path} does not list its rows as {self.format} does: {type(error).__name__}: {error}"
+            raise StoreError(told, "write the folder anew, with the program that made it") from None
+
     def _connect(self) -> Any:
         if self.address.split()[0]:
             hint = f"write {self.address.scheme}:///folder/name"
@@ -118,7 +128,7 @@ class ShardFolder(Collection):
         return sorted(it.name for it in client.path.parent.iterdir() if it.is_dir())
 
     def _look(self, client: Any) -> Layout | None:
-        listing = self._listing(client)
+        listing = self._listed(client)
         if listing is None:
             return None
         counts = [self._count_of(client, shard) for shard in listing.shards]
@@ -211,12 +221,18 @@ class ShardFolder(Collection):
         about = layout.about
         columns = [*([about["key"]] if about["key"] else []), *([layout.vector, *about["others"]] if vectors else [])]
         number = 0
-        while (listing := self._listing(client)) is not None and number < len(listing.shards):
+        while (listing := self._listed(client)) is not None and number < len(listing.shards):
             rows = self._count_of(client, listing.shards[number])
             if number < len(about["counts"]) and about["counts"][number] not in (0, rows):
                 raise StoreError(f"{self.address.url} was written anew while it was read", "begin anew")
-            if at < rows:
-                yield from self._pieces(listing.shards[number], at, columns or [layout.vector])
+            given = min(at, rows)
+            for piece in self._pieces(listing.shards[number], at, columns or [layout.vector]) if at < rows else ():
+                yield piece
+                given += len(piece)
+            if given != rows:
+                raise ValueError(
+                    f"{listing.shards[number].name} says that it holds {rows:,} rows, and they end after {given:,}"
+                )
             at, number = max(at - rows, 0), number + 1
 
     def _refuse_moved(self, client: Folder, layout: Layout, at: int, mark: Any) -> None:
@@ -228,7 +244,7 @@ class ShardFolder(Collection):
             raise StoreError(told, "begin anew, without a cursor")
 
     def _count(self, client: Any) -> int:
-        listing = self._listing(client)
+        listing = self._listed(client)
         return sum(self._count_of(client, shard) for shard in listing.shards) if listing else 0
 
     # --- writing
@@ -249,7 +265,7 @@ class ShardFolder(Collection):
         about = layout.about
         if about["key"] is None:
             raise StoreError(f"{self.address.url} has no column of ids", "name one: ?id=COLUMN; or write to a new folder")
-        listing = self._listing(client)
+        listing = self._listed(client)
         if listing is None:
             raise StoreError(f"{self.address.url} was deleted while it was written to", "write to a new folder")
         about["schema"], empty = self._rows(listing.shards[0])[1], self._count(client) == 0
@@ -308,7 +324,7 @@ class ShardFolder(Collection):
         return pa.table({name: given[name] for name in schema.names}).replace_schema_metadata(schema.metadata)
 
     def _drop(self, client: Any) -> None:
-        listing = self._listing(client)
+        listing = self._listed(client)
         for path in [*(listing.shards if listing else ()), *map(client.path.joinpath, self.beside)]:
             path.unlink(missing_ok=True)
             with suppress(OSError):  # what others keep there stays
@@ -323,7 +339,9 @@ class ShardFolder(Collection):
         return value
 
     def _explain(self, error: Exception) -> tuple[str, str] | None:
-        if isinstance(error, (pa.ArrowException, FileNotFoundError, KeyError, ValueError)):
+        if isinstance(error, (pa.ArrowException, FileNotFoundError, KeyError, ValueError)) or (
+            isinstance(error, OSError) and error.errno in DAMAGE
+        ):
             told = " ".join(str(error).split())
             return (
                 f"{self.path} cannot be read as {self.format}: {told}",

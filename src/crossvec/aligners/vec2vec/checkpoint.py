@@ -63,11 +63,12 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})[FACTS])
+            facts = dict(json.loads((file.metadata() or {})[FACTS]))
+            version = int(facts.pop("version", VERSION + 1))
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as problem:
+    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, OSError, RecursionError) as problem:
         raise UsageError(f"{path} is no checkpoint of vec2vec: {problem}", "remove it to start anew") from None
-    if facts.pop("version", VERSION + 1) > VERSION:
+    if version > VERSION:
         raise UsageError(f"{path} was written by a newer version", "upgrade crossvec, or remove the file to start anew")
     return tensors, facts
 
