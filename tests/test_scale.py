@@ -376,3 +376,70 @@ def test_the_local_engine_takes_no_words_about_workers() -> None:
         choose("local", None, 2)
     with pytest.raises(UsageError, match="no engine"):
         choose("spark", None, None)
+
+
+# --- sampling
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=5), st.integers(1, 60), st.integers(0, 3))
+def test_a_draw_from_shards_is_that_from_their_rows_in_a_row(counts: list[int], want: int, seed: int) -> None:
+    """So it is uniform as `Space.sample` is: one draw of row numbers, wherever the rows lie."""
+    import tempfile
+
+    from crossvec.stores.sampling import uniform
+
+    if not sum(counts):
+        counts = [*counts, 1]
+    rows = np.arange(1, sum(counts) + 1, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32)
+    edges = np.cumsum([0, *counts])
+    with tempfile.TemporaryDirectory() as folder:
+        places = [stores.open(Path(folder) / f"{i}.npy") for i in range(len(counts))]
+        for place, start, stop in zip(places, edges[:-1], edges[1:], strict=True):
+            place.write([Space.of(rows[start:stop])])
+        found = uniform(places, want, seed)
+    expected = Space.of(rows).sample(want, seed)
+    assert np.array_equal(found.array(), expected.array())
+    assert list(found.numbers) == [int(row[0]) - 1 for row in expected.array()]
+
+
+def test_every_row_is_drawn_equally_often(tmp_path: Path) -> None:
+    from crossvec.stores.sampling import uniform
+
+    places = [stores.open(tmp_path / f"{i}.npy") for i in range(3)]
+    for number, place in enumerate(places):
+        place.write([Space.of(np.ones((10 * (number + 1), 2), np.float32))])
+    times = np.zeros(60)
+    for seed in range(400):
+        times[np.asarray(uniform(places, 12, seed).numbers)] += 1
+    # 400 draws of 12 among 60: each row 80 times, give or take four standard deviations.
+    assert abs(times - 80).max() < 4 * np.sqrt(400 * 0.2 * 0.8)
+
+
+def test_a_fit_on_shards_draws_from_all_of_them(here: Path, crossvec: Run) -> None:
+    words = ["-a", "identity", "--max-rows", 100, "--format", "json"]
+    code, _, err = crossvec("fit", "shards", "whole.parquet", "-o", "f", *words)
+    assert code in (0, 3) and "100 rows drawn from 1,200 of shards" in err and "of whole.parquet" in err
+    assert Translator.load("f").card["source"]["rows_used"] == 100
+
+
+# --- scores
+
+
+@pytest.mark.parametrize("rows", [2, 9, 700])
+def test_scores_by_blocks_are_those_of_one_process_to_the_last_rank(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from crossvec import evaluation, metrics
+    from crossvec.scale import scoring
+
+    for module in (metrics, scoring):
+        monkeypatch.setattr(module, "BUDGET", 100 * rows)  # blocks of a hundred queries, out of order
+
+    class Backwards(Here):
+        def map(self, task, items):
+            return ((item, task(item)) for item in reversed(list(items)))
+
+    made = make_world(n=400, m=400, pool=rows, paired=True, dx=12, dy=8, latent=8, clusters=3, seed=2)
+    pairs = np.stack([np.arange(400)] * 2, axis=1)
+    translator = fit(Space.of(made.x), Space.of(made.y), "ridge", pairs=pairs)
+    one, other = Space.of(made.eval_x), Space.of(made.eval_y[np.r_[: rows - 1, 0]])  # two of one: ties
+    expected = evaluation.evaluate(translator, one, other, k=3, seed=1).to_json()
+    assert scoring.evaluate(translator, one, other, Backwards(), k=3, seed=1).to_json() == expected

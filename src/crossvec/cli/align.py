@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 ALIGNED, INCONCLUSIVE = 0, 3
 
+READ_WHOLE = (".parquet", ".jsonl", ".jsonl.gz", ".npz", ".hdf5", ".h5")
+"""Formats whose rows cannot be mapped: of a large one a sample is drawn as the rows pass by."""
+
 
 @click.command(short_help="Learn a translator from two spaces, without pairs.", epilog=options.STORES)
 @click.argument("source")
@@ -61,13 +64,18 @@ def fit(
     """Learn to translate the vectors of SOURCE into the space of TARGET, and judge whether it worked.
 
     No pairs are needed. Exit code 0 when the verdict is `aligned`, 3 otherwise; the folder is written either way.
+    A store, or a folder of Parquet shards, of more than --max-rows rows is sampled: every set of that many rows is equally
+    likely, and no more are held.
     """
     from crossvec import fitting, report, saved
 
     if paired and pairs:
         raise UsageError("--paired and --pairs say two different things", "use one of them")
     saved.check_destination(output)
-    one, other = options.opened(source), options.opened(target)
+    if paired or pairs:
+        one, other = options.opened(source), options.opened(target)
+    else:
+        one, other = _drawn(source, max_rows, seed), _drawn(target, max_rows, seed)
     known = _known(one, other, pairs, paired)
     with progress.shown() as step:
         translator = fitting.fit(
@@ -154,18 +162,60 @@ def translate(
 @click.option("--k", type=click.IntRange(1), default=10, show_default=True, help="Also tell how often a match is among K.")
 @options.seed
 @options.device
+@work.spread
 @options.verb
-def evaluate(folder: str, source: str, target: str, k: int, seed: int, device: str, format: str, config: str | None) -> int:
-    """Score the translator in FOLDER on known pairs: row i of SOURCE and row i of TARGET are one text."""
+def evaluate(
+    folder: str,
+    source: str,
+    target: str,
+    k: int,
+    seed: int,
+    device: str,
+    engine: work.Choice,
+    format: str,
+    config: str | None,
+) -> int:
+    """Score the translator in FOLDER on known pairs: row i of SOURCE and row i of TARGET are one text.
+
+    With --engine ray the search of the pool is cut into blocks, over workers; the scores are the same.
+    """
     from crossvec import evaluation, fitting, report
     from crossvec.translator import Translator
 
+    if not engine.ray:
+        engine.refuse(("ray_address", "workers"))
     translator = Translator.load(folder).to(fitting.pick_device(device))
     one, other = options.opened(source), options.opened(target)
     with progress.shown() as step:
-        scores = evaluation.evaluate(translator, one, other, k=k, seed=seed, progress=step)
+        if engine.ray:
+            from crossvec.scale import scoring
+
+            workers = engine.opened(shared=8 * len(one) * (one.dim + other.dim))
+            scores = scoring.evaluate(translator, one, other, workers, k=k, seed=seed, progress=step)
+        else:
+            scores = evaluation.evaluate(translator, one, other, k=k, seed=seed, progress=step)
     options.out(format, scores.to_json(), lambda: report.scores(scores))
     return 0
+
+
+def _drawn(url: str, most: int, seed: int) -> Space:
+    """Return a store's rows, or `most` of them drawn from all; a folder or a pattern is its shards in a row."""
+    from crossvec import stores
+    from crossvec.scale import shards
+    from crossvec.stores.collection import Collection
+    from crossvec.stores.sampling import uniform
+
+    found = shards.addresses_of(url)
+    places = [stores.open(one) for one in found or [url]]
+    # A file that is mapped need not pass by: only what is drawn from it is ever read.
+    read_whole = isinstance(places[0], Collection) or getattr(places[0], "format", "") in READ_WHOLE
+    if found is None and (not read_whole or places[0].describe().rows <= most):
+        return options.opened(url)
+    space = uniform(places, most, seed)
+    if space.dropped:
+        options.advise(f"note: left out of {url}, {options.dropped_rows(len(space.dropped), space.dropped)}")
+    options.advise(f"note: {len(space):,} rows drawn from {sum(place.describe().rows for place in places):,} of {url}")
+    return space
 
 
 def _known(one: Space, other: Space, pairs: str | None, paired: bool) -> Any:

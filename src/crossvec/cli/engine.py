@@ -8,7 +8,7 @@ Uses  click; scale, once a verb runs
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -72,12 +72,13 @@ class Choice:
 
         return memory.LIMIT if self.memory is None else memory.parsed(self.memory)
 
-    def opened(self, device: str = "cpu") -> Engine:
-        """Return the engine; a GPU is a worker's own where it is asked for by name."""
+    def opened(self, device: str = "cpu", shared: int = 0) -> Engine:
+        """Return the engine; a GPU is a worker's own where it is asked for by name, `shared` are bytes that all workers see."""
         from crossvec.scale import engines
 
         reserved = None if self.memory is None else self.limit()
-        return engines.choose(self.engine, self.ray_address, self.workers, reserved, 1.0 if device == "cuda" else 0.0)
+        gpus = 1.0 if device == "cuda" else 0.0
+        return engines.choose(self.engine, self.ray_address, self.workers, reserved, gpus, shared)
 
     def device(self, asked: str) -> str:
         """Return where a worker computes: on a cluster on its processor, unless GPUs are asked for."""
@@ -104,13 +105,21 @@ class Choice:
 
 def choice(command: Callable[..., int]) -> Callable[..., int]:
     """Add the options of work in pieces to a verb, which gets them as one argument, `engine`."""
+    return _collecting(command, OPTIONS)
 
+
+def spread(command: Callable[..., int]) -> Callable[..., int]:
+    """Add to a verb the options of who works; it gets them as one argument, `engine`."""
+    return _collecting(command, OPTIONS[:3])
+
+
+def _collecting(command: Callable[..., int], added: Sequence[Callable[..., Any]]) -> Callable[..., int]:
     @wraps(command)
     def collected(*words: Any, **given: Any) -> int:
-        asked = {field.name: given.pop(field.name) for field in fields(Choice)}
+        asked = {field.name: given.pop(field.name) for field in fields(Choice) if field.name in given}
         return command(*words, engine=Choice(**asked), **given)
 
-    for option in reversed(OPTIONS):
+    for option in reversed(added):
         option(collected)
     return collected
 

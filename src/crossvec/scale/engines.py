@@ -23,7 +23,7 @@ from typing import Any
 from crossvec.errors import CrossvecError, MissingExtraError, UnfinishedError, UsageError
 from crossvec.scale import Engine
 
-__all__ = ["NAMES", "Here", "Ray", "choose"]
+__all__ = ["NAMES", "Here", "Ray", "choose", "session"]
 
 NAMES = ("local", "ray")
 
@@ -55,13 +55,15 @@ class Ray:
     """Workers of Ray: `workers` of them with a core each, None for all cores there are.
 
     `address` is a cluster's HOST:PORT, or "auto" for the one this machine belongs to; None starts one here for the time of the
-    work. `memory` bytes are reserved for each worker, where given. `gpus` are a worker's share of GPUs.
+    work. `memory` bytes are reserved for each worker, where given. `gpus` are a worker's share of GPUs, `shared` the bytes that
+    a task brings for all workers of a machine.
     """
 
     address: str | None = None
     asked: int | None = None
     memory: int | None = None
-    gpus: float = 0
+    gpus: float = 0.0
+    shared: int = 0
 
     @property
     def workers(self) -> int:
@@ -95,7 +97,19 @@ class Ray:
                 yield item, _result(ray, ready, item)
 
 
-def choose(name: str, address: str | None, workers: int | None, memory: int | None = None, gpus: float = 0) -> Engine:
+@contextmanager
+def session(engine: Engine) -> Iterator[None]:
+    """Keep the workers between one `map` and the next."""
+    if isinstance(engine, Ray):
+        with _cluster(engine):
+            yield
+    else:
+        yield
+
+
+def choose(
+    name: str, address: str | None, workers: int | None, memory: int | None = None, gpus: float = 0.0, shared: int = 0
+) -> Engine:
     """Return the engine of this name; raises UsageError when the other words do not go with it or the address is none."""
     if name == "local":
         for word, value in (("--ray-address", address), ("--workers", workers)):
@@ -108,7 +122,7 @@ def choose(name: str, address: str | None, workers: int | None, memory: int | No
         hint = "run this on a machine of the cluster and give the head's HOST:6379, or auto"
         raise UsageError(f"{address!r} is no address of a Ray cluster", hint)
     _import()
-    return Ray(address, workers, memory, gpus)
+    return Ray(address, workers, memory, gpus, shared)
 
 
 def _one(task: Callable[[Any], Any], item: Any) -> Any:
@@ -140,19 +154,20 @@ def _cluster(engine: Ray) -> Iterator[Any]:
     before = signal.getsignal(signal.SIGTERM)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
     if engine.address is None:
-        options |= {"address": "local", "num_cpus": engine.workers, "object_store_memory": OBJECT_STORE}
+        options |= {"address": "local", "num_cpus": engine.workers, "object_store_memory": OBJECT_STORE + engine.shared}
     else:
         options |= {"address": engine.address}
         del options["include_dashboard"]
     with redirect_stdout(sys.stderr):
         try:
             ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as problem:
+        except Exception as problem:  # Ray raises plain Exception too, and SystemExit is not one
             where = engine.address or "a cluster on this machine"
             told = str(problem).strip().partition("\n")[0]
-            raise UsageError(
-                f"Ray cannot join {where}: {told}", "run this on a machine of the cluster; `ray status` shows it"
-            ) from None
+            if isinstance(problem, (ConnectionError, ValueError, RuntimeError)):
+                hint = "run this on a machine of the cluster; `ray status` there shows it"
+                raise UsageError(f"Ray cannot join {where}: {told}", hint) from None
+            raise UnfinishedError(f"Ray did not start {where}: {told}", "the machine may be too busy: try again") from None
         try:
             _restore(before)
             yield ray

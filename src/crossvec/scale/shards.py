@@ -23,7 +23,7 @@ from crossvec.stores.address import Address
 from crossvec.stores.collection import Collection
 from crossvec.stores.places import scheme_of
 
-__all__ = ["ROWS", "TEXTS", "cut", "cut_texts", "listed", "many"]
+__all__ = ["ROWS", "TEXTS", "addresses_of", "cut", "cut_texts", "listed", "many"]
 
 ROWS = 1_000_000
 """Rows of a piece of a store that is cut: minutes of work, so that little is lost with a worker; 1.5 GiB at 384 dimensions."""
@@ -67,6 +67,12 @@ def listed(source: str, endings: Sequence[str] = (ENDING,)) -> list[tuple[str, P
         what = "no file matches" if patterned else f"there are no {' or '.join(endings)} files in"
         raise UsageError(f"{what} {address.place}", f"name a folder of shards, or a pattern: '{base}/*{endings[0]}'")
     return shown
+
+
+def addresses_of(source: str) -> list[str] | None:
+    """Return the addresses of a source's shards, each with the source's options; None when the source is one place."""
+    shards, options = listed(source), Address.parse(source).options
+    return None if shards is None else [with_options(path, options) for _, path in shards]
 
 
 def cut(source: str, dest: str, rows: int | None = None) -> list[Piece]:

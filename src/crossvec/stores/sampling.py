@@ -1,13 +1,13 @@
 """sampling — a part of what any store shows: a slice, or rows from all over it without the vectors between them.
 
 In    Store
-Out   a Store of some of its rows; batches, or one Space, of rows from everywhere in it
+Out   a Store of some of its rows; batches, or one Space, of rows from everywhere in it; an exact uniform draw from several
 Uses  stores, space
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -21,7 +21,7 @@ from crossvec.stores import Store
 from crossvec.stores.collection import Collection
 from crossvec.stores.documents import joined
 
-__all__ = ["drawn", "first_row", "opened", "part", "spread", "tolerant"]
+__all__ = ["drawn", "first_row", "opened", "part", "spread", "tolerant", "uniform"]
 
 BLOCKS = 64
 """Places in a large store from which rows are taken: rows that lie together are often alike."""
@@ -85,3 +85,30 @@ def drawn(store: Store, rows: int, want: int, seed: int = 0) -> Space:
         return replace(space.sample(want, seed), dropped=space.dropped)
     spaces = [replace(space, payload=None) for space in spread(tolerant(store), rows, want)]
     return replace(joined(spaces), dropped=tuple(chain.from_iterable(space.dropped for space in spaces)))
+
+
+def uniform(places: Sequence[Store], want: int, seed: int = 0) -> Space:
+    """Return `want` rows drawn without replacement from several stores in a row, in their order, with ids and without payload.
+
+    Exact, as from a reservoir: every set of `want` rows is equally likely, whichever store they lie in. All rows pass by, a
+    batch at a time, and only those drawn are held. `numbers` count over all stores; bad rows that `?bad_rows=drop` left out are
+    in `dropped`, and of those that were drawn nothing stands in. Raises what reading raises.
+    """
+    counts = [place.describe().rows for place in places]
+    total = sum(counts)
+    drawn = np.sort(np.random.default_rng(seed).choice(total, min(want, total), replace=False))
+    held: list[Space] = []
+    dropped: list[int] = []
+    begun = 0
+    for place, count in zip(places, counts, strict=True):
+        shift = begun - first_row(place)
+        for batch in place.read():
+            numbers = np.asarray(batch.numbers, np.int64) + shift
+            # Both are in order, so a search finds the few that were drawn.
+            inside = drawn[slice(*np.searchsorted(drawn, [numbers[0], numbers[-1] + 1]))] if len(batch) else drawn[:0]
+            dropped += [row + shift for row in batch.dropped]
+            if len(inside) or not held:
+                picked = replace(batch, payload=None).take(np.flatnonzero(np.isin(numbers, inside)))
+                held.append(replace(picked, numbers=numbers[np.isin(numbers, inside)], vectors=picked.vectors.copy()))
+        begun += count
+    return replace(joined([space for space in held if len(space)] or held[:1]), dropped=tuple(dropped))
