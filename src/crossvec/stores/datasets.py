@@ -59,13 +59,13 @@ class DatasetFolder(ShardFolder):
 
     def _rows(self, shard: Path) -> tuple[int, pa.Schema]:
         with pa.memory_map(str(shard)) as source, pa.ipc.open_stream(source) as stream:
-            return sum(len(piece) for piece in map(checked, stream)), stream.schema
+            return sum(len(piece) for piece in stream), stream.schema
 
     def _pieces(self, shard: Path, start: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         with pa.OSFile(str(shard)) as source, pa.ipc.open_stream(source) as stream:
-            for piece in map(checked, stream):
+            for piece in stream:
                 if start < len(piece):
-                    yield piece.slice(start).select(columns)
+                    yield checked(piece.select(columns)).slice(start)
                 start = max(start - len(piece), 0)
 
     def _save(self, path: Path, table: pa.Table) -> None:

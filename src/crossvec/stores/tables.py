@@ -14,7 +14,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -63,11 +63,15 @@ class TableFile(FileStore):
     def _chunks(self, start: int, stop: int, batch: int) -> Iterator[Part]:
         head, (_, schema) = self._head(), self._shape()
         column, id_column = self._columns(schema)
-        wanted = {column, id_column} if "ids" in self.kept else {column}
-        wanted |= set(head.payload) if "payload" in self.kept else set()
-        for table in self._tables(start, stop, batch, [name for name in schema.names if name in wanted]):
+        for table in self._tables(start, stop, batch, self._wanted(head, schema)):
             yield self._part(table, head, column, id_column, start)
             start += len(table)
+
+    def _wanted(self, head: Head, schema: pa.Schema) -> list[str]:
+        column, id_column = self._columns(schema)
+        wanted = {column, id_column} if "ids" in self.kept else {column}
+        wanted |= set(head.payload) if "payload" in self.kept else set()
+        return [name for name in schema.names if name in wanted]
 
     def _part(self, table: pa.Table, head: Head, column: str, id_column: str | None, start: int) -> Part:
         vectors = _matrix(table.column(column), head, np.arange(start, start + len(table)), self.name)
@@ -223,13 +227,14 @@ class ArrowFile(TableFile):
         with pa.OSFile(str(path)) as source:
             for piece in _ipc(source)[1]:
                 if at + len(piece) > start:
-                    yield at, piece.select(columns) if columns else piece
+                    yield at, checked(piece.select(columns) if columns else piece)
                 at += len(piece)
 
     def _whole(self, start: int, stop: int) -> Part:
+        head = self._head()
         schema, batches = _ipc(pa.memory_map(str(self.path)))
-        table = pa.Table.from_batches(list(batches), schema).slice(start, stop - start)
-        return self._part(table, self._head(), *self._columns(schema), start)
+        table = pa.Table.from_batches(list(batches), schema).select(self._wanted(head, schema))
+        return self._part(checked(table).slice(start, stop - start), head, *self._columns(schema), start)
 
     def _writer(self, path: Path, schema: pa.Schema, column: str) -> Any:
         return pa.ipc.new_file(str(path), schema)
@@ -241,11 +246,14 @@ def _ipc(source: pa.NativeFile) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     except pa.ArrowInvalid:
         source.seek(0)
         stream = pa.ipc.open_stream(source)
-        return stream.schema, map(checked, stream)
-    return reader.schema, (checked(reader.get_batch(number)) for number in range(reader.num_record_batches))
+        return stream.schema, iter(stream)
+    return reader.schema, (reader.get_batch(number) for number in range(reader.num_record_batches))
 
 
-def checked(piece: pa.RecordBatch) -> pa.RecordBatch:
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
+
+
+def checked(piece: Rows) -> Rows:
     """Return what an IPC file holds, its offsets and text looked at: Arrow takes them on trust, and would end the process."""
     piece.validate(full=True)
     return piece
