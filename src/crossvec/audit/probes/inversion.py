@@ -7,7 +7,7 @@ Uses  audit.inversion, audit.leakage
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -78,15 +78,15 @@ class Inversion:
             details["note"] = f"fewer than {FEWEST} of the texts hold a word"
         return Reading(tuple(scores), details, tuple(recovered), self.cut_short(told))
 
-    def written(self, known: Known, arms: Mapping[str, Targets], seed: int) -> Iterator[Written]:
-        """Yield what each engine that can run writes for the targets of each arm, within the budget."""
+    def written(self, known: Known, arms: dict[str, Targets], seed: int) -> Iterator[Written]:
+        """Yield what each engine that can run writes for the targets of each arm, the attack first, within the budget."""
         engines = [engine for engine in self._engines() if not engine.lacks(known)]
         budget, todo = Budget(self.budget_seconds), len(engines) * len(arms)
         for engine in engines:
             none = next(iter(arms.values()))[:0]
             engine.invert(none, known, budget=budget, seed=seed)  # gets ready, so that no arm pays for all
             made = Written(engine.name, getattr(engine, "writer", None), {}, {}, {})
-            for arm, targets in arms.items():
+            for arm, targets in reversed(arms.items()):  # the attack last: it has the time that the controls have left
                 share = budget.part(1 / todo)
                 made.texts[arm] = engine.invert(targets, known, budget=share, seed=seed)
                 made.finished[arm] = not share.spent
