@@ -81,7 +81,7 @@ def workers(source: Path, dest: Path) -> dict[str, Any]:
     from crossvec.scale.job import translation
 
     started = time.perf_counter()
-    with engines._cluster(engines.Ray(asked=WORKERS)):
+    with engines.session(engines.Ray(asked=WORKERS)):
         begun = time.perf_counter()
         before = processors()
         job = translation(translator(), str(source), str(dest), batch=BATCH)

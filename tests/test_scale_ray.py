@@ -207,3 +207,68 @@ def test_without_ray_the_install_line_is_told(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(MissingExtraError) as told:
         engines.choose("ray", None, None)
     assert "crossvec[ray]" in told.value.hint
+
+
+def test_scores_by_workers_are_those_of_one_process(
+    cluster: str, tmp_path: Path, crossvec: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from conftest import make_world
+
+    from crossvec.fitting import fit
+
+    monkeypatch.chdir(tmp_path)
+    made = make_world(n=400, m=400, pool=3000, paired=True, dx=12, dy=8, latent=8, clusters=3, seed=2)  # two blocks of queries
+    pairs = np.stack([np.arange(400)] * 2, axis=1)
+    fit(Space.of(made.x), Space.of(made.y), "ridge", pairs=pairs).save("t")
+    np.save("x.npy", made.eval_x)
+    np.save("y.npy", made.eval_y)
+    words = ["evaluate", "t", "x.npy", "y.npy", "--format", "json"]
+    one, other = crossvec(*words), crossvec(*words, "--engine", "ray", "--workers", 2)
+    assert one[0] == other[0] == 0, other[2]
+    assert json.loads(one[1]) == json.loads(other[1])
+
+
+def blocks(page: str) -> list[tuple[str, str, str]]:
+    """The page's blocks of code in order: the comment before each, its language, its text."""
+    found = re.findall(r"(?:<!-- ([^\n]*) -->\n)?```(\w+)\n(.*?)```", page, re.S)
+    assert len(found) == page.count("```") / 2
+    return found
+
+
+def test_the_page_can_be_followed_word_by_word_in_an_empty_folder(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    page = (SOURCES.parent / "docs/cluster.md").read_text(encoding="utf-8")
+    scripts = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES), "PATH": f"{scripts}:{os.environ['PATH']}"}
+    ran = 0
+    for comment, language, text in blocks(page):
+        if comment.startswith("file "):
+            (tmp_path / comment.removeprefix("file ")).write_text(text)
+        elif not comment.startswith("not run"):
+            # The package may be found by its path alone, without its command.
+            shell = f'crossvec() {{ "{sys.executable}" -m crossvec "$@"; }}\n{text}'
+            command = [sys.executable, "-c", text] if language == "python" else ["bash", "-ec", shell]
+            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
+            ran += 1
+    assert ran >= 6 and (tmp_path / "space.safetensors").is_file()
+    assert len(list((tmp_path / "moved").glob("*.parquet"))) == 6
+
+
+def test_two_launchers_train_one_network_as_the_page_says_for_two_machines(tmp_path: Path) -> None:
+    """The page's own line, with one process each, and both on this machine."""
+    page = (SOURCES.parent / "docs/cluster.md").read_text(encoding="utf-8")
+    line = next(text for _, _, text in blocks(page) if "--nnodes 2" in text).replace("\\\n", " ")
+    line = line.replace("HEAD:29400", f"localhost:{servers.free_port()}").replace("--nproc-per-node 8", "--nproc-per-node 1")
+    config = next(text for comment, _, text in blocks(page) if comment == "file run.toml")
+    (tmp_path / "run.toml").write_text(config)
+    made = np.random.default_rng(0).standard_normal((2, 300, 10)).astype(np.float32)
+    np.save(tmp_path / "a.npy", made[0])
+    np.save(tmp_path / "b.npy", made[1][:, :8])
+    words = line.split()
+    command = [sys.executable, "-m", "torch.distributed.run", *words[words.index("torchrun") + 1 :]]
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    both = [subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [one.communicate(timeout=500)[1] for one in both]
+    assert [one.returncode for one in both] == [0, 0], told
+    assert (tmp_path / "space.safetensors").is_file() and list((tmp_path / "kept").iterdir())

@@ -22,7 +22,7 @@ from crossvec.stores.address import Address, with_option
 from crossvec.stores.collection import Collection
 from crossvec.stores.places import scheme_of
 
-__all__ = ["ENDING", "addresses", "prepare", "refuse_taken", "swept", "verify", "with_options"]
+__all__ = ["ENDING", "absolute", "addresses", "prepare", "refuse_taken", "swept", "verify", "with_options"]
 
 ENDING = ".parquet"
 
@@ -91,6 +91,15 @@ def swept(pieces: Sequence[Piece]) -> None:
     for path in {piece.output for piece in pieces if piece.output is not None}:
         for left in path.parent.glob(f".{path.name}.*.part"):
             left.unlink(missing_ok=True)
+
+
+def absolute(url: str) -> str:
+    """Return the address with a whole path, where it is one of files: a worker may be in another folder."""
+    address = Address.parse(url)
+    if address.scheme != "file":
+        return url
+    rows = {} if address.rows is None else {"rows": f"{address.rows[0]}:{'' if address.rows[1] is None else address.rows[1]}"}
+    return with_options(Path(address.place).absolute(), {**address.options, **rows})
 
 
 def with_options(path: Path, options: Mapping[str, str]) -> str:

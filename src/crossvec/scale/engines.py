@@ -161,7 +161,11 @@ def _cluster(engine: Ray) -> Iterator[Any]:
     with redirect_stdout(sys.stderr):
         try:
             ray.init(**options)
-        except Exception as problem:  # Ray raises plain Exception too, and SystemExit is not one
+        except (
+            Exception,
+            SystemExit,
+        ) as problem:  # Ray raises plain Exception too, and leaves where the place is none of its own
+            ray.shutdown()
             where = engine.address or "a cluster on this machine"
             told = str(problem).strip().partition("\n")[0]
             if isinstance(problem, (ConnectionError, ValueError, RuntimeError)):

@@ -20,6 +20,7 @@ from crossvec.errors import TranslatorError
 from crossvec.fitting import peak_memory
 from crossvec.migration.journal import fingerprint
 from crossvec.scale import Engine, Outcome, Piece, destination, memory, run
+from crossvec.scale.destination import absolute
 from crossvec.scale.ledger import FOLDER, Ledger
 from crossvec.scale.plan import Plan, Price, made, measure
 from crossvec.scale.shards import cut, cut_texts
@@ -98,6 +99,7 @@ def translation(
 
     Raises TranslatorError for rows of another dimension, and what `shards.cut` and `memory.batch_rows` raise.
     """
+    source, dest = absolute(source), absolute(dest)
     pieces = cut(source, dest, rows)
     told = stores.open(pieces[0].source).describe()
     if told.dim != translator.source.dim:
@@ -129,18 +131,28 @@ def embedding(
 
     `allowed` is what `encoders.open` takes: send_texts, download. Raises what `shards.cut_texts` raises.
     """
+    source, dest, model = absolute(source), absolute(dest), _model(encoder.name)
     pieces = cut_texts(source, dest, rows)
     work = Embed(
-        model=encoder.name,
+        model=model,
         version=encoder.version,
         batch=batch,
         device=device,
-        cache=cache,
+        cache=None if cache is None else str(Path(cache).absolute()),
         allowed=tuple((allowed or {}).items()),
     )
-    identity = {"verb": "embed", "model": encoder.name, "version": encoder.version, **_told(source, dest, pieces)}
+    identity = {"verb": "embed", "model": model, "version": encoder.version, **_told(source, dest, pieces)}
     notes = ("numbers of texts are judged by the beginning of each file, but for Parquet",)
     return Job(work, pieces, dest, _ledger(dest, ledger), identity, SAMPLE_TEXTS, limit, None, notes)
+
+
+def _model(name: str) -> str:
+    """Return a model's name, with the whole path where it is a folder's: a worker may be in another folder."""
+    if Path(name).is_dir():
+        return str(Path(name).absolute())
+    family, colon, rest = name.partition(":")
+    folder, mark, query = rest.partition("?")
+    return f"{family}:{Path(folder).absolute()}{mark}{query}" if colon and Path(folder).is_dir() else name
 
 
 def _told(source: str, dest: str, pieces: Sequence[Piece]) -> dict[str, Any]:
@@ -163,12 +175,12 @@ def _told(source: str, dest: str, pieces: Sequence[Piece]) -> dict[str, Any]:
 
 def _ledger(dest: str, folder: str | None) -> Ledger:
     if folder is not None:
-        return Ledger(Path(folder))
+        return Ledger(Path(folder).absolute())
     address = Address.parse(dest)
     if address.scheme == "file":
         return Ledger(Path(address.place) / FOLDER)
     name = re.sub(r"[^\w.-]+", "-", address.place.rstrip("/").rpartition("/")[2]).strip("-.") or "run"
-    return Ledger(Path(f"{name}.{hashlib.sha256(dest.encode()).hexdigest()[:8]}{FOLDER}"))
+    return Ledger(Path(f"{name}.{hashlib.sha256(dest.encode()).hexdigest()[:8]}{FOLDER}").absolute())
 
 
 def _described(work: Carrying[Any], piece: Piece, first: Space) -> Description:
