@@ -629,6 +629,8 @@ def test_a_redis_password_comes_from_the_environment_and_shows_nowhere(redis: st
         assert "hunter3" not in str(refused.value)
         monkeypatch.setenv("REDIS_PASSWORD", "hunter2")
         assert open_collection(redis.format(name="secret")).write([Space.of(cloud(1), [1])]) == 1
+        user = redis.replace("redis://", "redis://default@")  # on this machine a user changes nothing: there is no TLS
+        assert open_collection(user.format(name="secret")).count() == 1
     finally:
         client.config_set("requirepass", "")
         client.close()

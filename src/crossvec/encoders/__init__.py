@@ -127,8 +127,10 @@ class Request:
         """Raise UsageError, with the nearest right name, when an option is not one of `known`."""
         for option in self.options:
             if option not in known:
-                hint = did_you_mean(option, known) if known else f"write {self.name.partition('?')[0]}"
-                raise UsageError(f"the encoder {self.name} takes no option {option!r}", hint)
+                # Without its value, and those of others: somebody may have put a key there.
+                plain = self.name.partition("?")[0]
+                hint = did_you_mean(option, known) if known else f"write {plain}"
+                raise UsageError(f"the encoder {plain} takes no option {option!r}", hint)
 
     def number(self, option: str, least: int = 1) -> int | None:
         """Return an option as a whole number of at least `least`, None when it was not given; raises UsageError."""
@@ -173,7 +175,7 @@ def open(name: str | os.PathLike[str], *, send_texts: bool = False, download: bo
         family, model = _of_folder(whole), whole
     pairs = parse_qsl(query, keep_blank_values=True)
     if len(dict(pairs)) < len(pairs):
-        raise UsageError(f"{name} gives an option twice", "give each option once, joined with &")
+        raise UsageError(f"{whole} gives an option twice", "give each option once, joined with &")
     return cast(Encoder, _door(family)(Request(name, model, dict(pairs), device, download, send_texts)))
 
 

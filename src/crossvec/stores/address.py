@@ -9,6 +9,7 @@ A plain path is taken as it is written: only its query is decoded. An existing f
 
 from __future__ import annotations
 
+import os.path
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ SECRETS: dict[str, str] = {
 }
 """The environment variable that holds a database's secret, by scheme. An address that holds one itself is refused."""
 
+NO_USERS = frozenset({"chroma", "milvus", "pinecone", "qdrant", "weaviate"})
+"""Databases that know keys and no users: what stands before an @ in their address is a key."""
+
 
 @dataclass(frozen=True)
 class Address:
@@ -54,7 +58,7 @@ class Address:
     def parse(cls, url: str | Path) -> Address:
         """Take a place's name apart; raises StoreError for an empty place, an unreadable slice or an option given twice."""
         url = str(url)
-        if Path(url).is_file():
+        if os.path.isfile(url):
             return cls(url, "file", url, None, {})
         match = SCHEME.fullmatch(url)
         scheme, rest = (match[1].lower(), match[2]) if match else ("file", url)
@@ -71,7 +75,7 @@ class Address:
         pairs = parse_qsl(query, keep_blank_values=True)
         options = dict(pairs)
         if len(options) < len(pairs):
-            raise StoreError(f"{url} gives an option twice", "give each option once, joined with &")
+            raise StoreError(f"{place} gives an option twice", "give each option once, joined with &")
         rows = options.pop("rows", None)
         return cls(url, scheme, place, None if rows is None else _slice(rows, url), options)
 
@@ -122,9 +126,13 @@ def with_option(url: str, option: str) -> str:
 def _refuse_secrets(scheme: str, place: str, query: str) -> None:
     # The message repeats nothing of the address: it may go to a log.
     named = [name for name, _ in parse_qsl(query, keep_blank_values=True) if SECRET.fullmatch(name)]
-    user, at, _ = place.partition("/")[0].rpartition("@")
-    if named or (at and ":" in user):
-        what = f"the option {named[0]}" if named else "a password"
+    host = place.partition("/")[0]
+    user, at, _ = host.rpartition("@")
+    password = ":" in unquote(user) or (bool(at) and scheme in NO_USERS)
+    if not at and "@" in place and re.search(r":(?!\d{1,5}$)", host):
+        password = True  # one with a slash in it, of which the host seems to be the user
+    if named or password:
+        what = f"the option {named[0]}" if named else "a key" if scheme in NO_USERS else "a password"
         variable = SECRETS.get(scheme)
         hint = f"set {variable}" if variable else "set it in the environment, as the database's own client expects it"
         raise StoreError(

@@ -85,7 +85,7 @@ class Connected(ABC):
         asked = self.address.options.get("tls", "")
         if asked not in ("", "yes", "no"):
             raise StoreError(f"tls={asked} is not possible for {self.address.url}", "use tls=yes or tls=no")
-        here = self.address.split()[0] in ("localhost", "127.0.0.1", "::1")
+        here = self.address.split()[0].rpartition("@")[2] in ("localhost", "127.0.0.1", "::1")
         return asked == "yes" if asked else self.secret() is not None and not here
 
     def secret(self) -> str | None:
@@ -100,13 +100,20 @@ class Connected(ABC):
         except CrossvecError:
             raise
         except Exception as error:
-            told = self._explain(error)
-            if told is None and not isinstance(error, (ConnectionError, TimeoutError, PermissionError)):
+            told, secret = self._explain(error) or self._told(error), self.secret()
+            if told is None and (secret is None or secret not in str(error)):
                 raise
-            message, hint = told or (f"{self.address.url} cannot be reached: {error}", "is the database running there?")
-            secret = self.secret()
+            message, hint = told or (f"{self.format} fails with {type(error).__name__}: {error}", "the answer above says why")
             # Not chained: the client's own error may hold the request, and the request the secret.
             raise StoreError(message.replace(secret, "…") if secret else message, hint) from None
+
+    def _told(self, error: Exception) -> tuple[str, str] | None:
+        """Return message and hint for what any client may raise when a server is not there, or is another."""
+        if isinstance(error, (ConnectionError, TimeoutError, PermissionError)):
+            return f"{self.address.url} cannot be reached: {error}", "is the database running there?"
+        if isinstance(error, ValueError) and self.address.split()[0]:  # what is read as JSON, and is none
+            return f"{self.address.url} does not answer as {self.format} does: {error}", f"does {self.format} listen there?"
+        return None
 
 
 _open: dict[tuple[type[Connected], Hashable], list[Any]] = {}  # client, number of users, what is known; by who shares it

@@ -14,6 +14,7 @@ and multivectors (many rows a point), which are refused. Left behind: index sett
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,11 @@ class QdrantCollection(Collection):
         if not self.local:
             prefix = "/".join(parts[:-1]) or None
             secret = self.secret()
-            return client(
-                host=host, port=port or 6333, prefix=prefix, https=self.tls(), api_key=secret, check_compatibility=False
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a key without TLS: that was asked for, or stays on this machine
+                return client(
+                    host=host, port=port or 6333, prefix=prefix, https=self.tls(), api_key=secret, check_compatibility=False
+                )
         return client(path=str(self.address.folder()[0]))
 
     def _shared(self) -> Hashable:
