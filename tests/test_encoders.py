@@ -487,6 +487,8 @@ def test_a_key_never_travels_unencrypted(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
     told = refusal("openai:m@https://me:hunter2@models.example/v1")
     assert "CROSSVEC_API_KEY" in told and "hunter2" not in told
+    assert "hunter2" not in refusal("openai:m@https://models.example/v1?api_key=hunter2")
+    assert "hunter2" not in refusal("openai:m@https://models.example/v1?api_key=hunter2&api_key=hunter2")
 
 
 def test_a_redirect_is_not_followed(server: Endpoint) -> None:
@@ -520,10 +522,16 @@ def test_another_model_version_or_role_is_another_row(
     cached.encode(["a"])
     cached.encode(["a"], query=True)
     assert server.texts == ["a", "a"]
-    Cached(encoders.open(server.name("&batch=7"), send_texts=True), cached.folder).encode(["a"])
     monkeypatch.setattr(cached.encoder, "_version", "2")
     cached.encode(["a"])
-    assert server.texts == ["a"] * 4
+    assert server.texts == ["a"] * 3
+
+
+def test_asking_in_smaller_batches_goes_on_with_the_rows_that_are_paid_for(server: Endpoint, cached: Cached) -> None:
+    rows = cached.encode(["a", "b"])
+    otherwise = encoders.open(server.name("&batch=7&rpm=9000&tpm=9000000&price=3"), send_texts=True)
+    assert np.array_equal(Cached(otherwise, cached.folder).encode(["a", "b"]), rows)
+    assert server.texts == ["a", "b"]
 
 
 def test_texts_themselves_are_not_stored(cached: Cached) -> None:

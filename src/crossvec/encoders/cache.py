@@ -27,6 +27,7 @@ from crossvec.errors import UnfinishedError, UsageError
 FILE = "vectors.sqlite"
 GROUP = 256  # texts between two commits
 ASKED = 500  # hashes in one query; SQLite takes 999 everywhere
+PACE = frozenset({"batch", "rpm", "tpm", "price"})  # options of a name that say how to ask, and change no row
 PATIENCE = 60.0  # seconds to wait for another process's commit
 SCHEMA = """
 create table if not exists models (
@@ -111,7 +112,7 @@ class Cached:
         return self.encoder.estimate(new) if isinstance(self.encoder, Metered) else Estimate(len(new))
 
     def _model(self, base: sqlite3.Connection, query: bool) -> int:
-        key = self.name, self.version, int(query)
+        key = _asked(self.name), self.version, int(query)
         base.execute("insert or ignore into models (name, version, query) values (?, ?, ?)", key)
         base.commit()
         found = base.execute("select id from models where name = ? and version = ? and query = ?", key).fetchone()
@@ -144,6 +145,13 @@ class Cached:
             raise UsageError(f"the cache {self.folder} cannot be used: {problem}", "name another folder") from None
         except sqlite3.DatabaseError as problem:
             raise UsageError(f"the cache {self.folder} is damaged: {problem}", f"delete it: rm -r {self.folder}") from None
+
+
+def _asked(name: str) -> str:
+    """Return an encoder's name without what changes no row, so that a run with smaller batches goes on with the same cache."""
+    model, _, query = name.partition("?")
+    kept = [option for option in query.split("&") if option.partition("=")[0] not in PACE]
+    return "?".join(filter(None, [model, "&".join(kept)]))
 
 
 def _hash(text: str) -> bytes:
