@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import threading
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import servers
 from crossvec import stores
 from crossvec.errors import SpaceError, StoreError
 from crossvec.space import Space
-from crossvec.stores.address import Address
+from crossvec.stores.address import SECRETS, Address
 from crossvec.stores.documents import columns, documents, plain
 from crossvec.stores.pgvector import PgvectorTable
 from crossvec.stores.qdrant import point_id
@@ -49,17 +51,74 @@ def test_places_are_taken_apart(url: str, host: str, port: int | None, parts: li
 
 
 @pytest.mark.parametrize(
-    "url", ["pgvector://me:hunter2@host/db/t", "qdrant://h/c?api_key=hunter2", "milvus://h/c?rows=0:3&access_token=hunter2"]
+    "url",
+    [
+        "pgvector://me:hunter2@host/db/t",
+        "pgvector://me:hunter2/with/slashes@host/db/t",
+        "pgvector://me%3Ahunter2@host/db/t",
+        "qdrant://hunter2@host/books",
+        "weaviate://:hunter2@host/Books",
+        "qdrant://h/c?api_key=hunter2",
+        "milvus://h/c?rows=0:3&access_token=hunter2",
+    ],
 )
 def test_an_address_with_a_secret_is_refused_by_the_name_of_the_variable(url: str) -> None:
     with pytest.raises(StoreError, match="must not hold") as refused:
         stores.open(url)
     assert "hunter2" not in str(refused.value) + refused.value.hint
-    assert any(name in refused.value.hint for name in ("PGPASSWORD", "QDRANT_API_KEY", "MILVUS_TOKEN"))
+    assert SECRETS[url.partition(":")[0]] in refused.value.hint
 
 
-def test_an_option_named_key_is_no_secret() -> None:
+@pytest.mark.parametrize(
+    "url", ["qdrant://h/c?key=hunter2", "redis://h/c?pass=hunter2", "qdrant://h/c?key=hunter2&key=hunter2"]
+)
+def test_an_option_that_no_store_knows_is_told_without_its_value(url: str) -> None:
+    with pytest.raises(StoreError, match="option") as refused:
+        stores.open(url)
+    assert "hunter2" not in str(refused.value) + refused.value.hint
+
+
+def test_an_option_named_key_and_a_name_with_an_at_are_no_secrets() -> None:
     assert Address.parse("file:///a/b.npz?key=embeddings").options == {"key": "embeddings"}
+    for url in ("qdrant://host:6333/books@v2", "qdrant:///folder/a:b@c", "pgvector://me@host:5432/db/t"):
+        assert Address.parse(url).url == url
+
+
+class Another(BaseHTTPRequestHandler):
+    """A server that is no database, and says back all that it was told."""
+
+    status = 200
+
+    def do_GET(self) -> None:
+        """Answer, whatever was asked."""
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(f"<html>{self.headers}</html>".encode())
+
+    do_POST = do_PUT = do_HEAD = do_GET
+
+    def log_message(self, *_: Any) -> None:
+        """Keep quiet."""
+
+
+@pytest.mark.parametrize("status", [200, 401, 502])
+@pytest.mark.parametrize("scheme", ["qdrant", "chroma"])
+def test_a_server_that_is_no_database_is_told_without_the_key(
+    scheme: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip({"qdrant": "qdrant_client", "chroma": "chromadb"}[scheme])
+    monkeypatch.setenv(SECRETS[scheme], "hunter2")
+    monkeypatch.setattr(Another, "status", status)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Another) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with pytest.raises(StoreError) as refused:
+                open_collection(f"{scheme}://127.0.0.1:{server.server_port}/books").describe()
+        finally:
+            server.shutdown()
+    told = str(refused.value) + refused.value.hint
+    assert "hunter2" not in told and (scheme in told or "set QDRANT_API_KEY" in told)
 
 
 @pytest.mark.parametrize("url", ["qdrant://127.0.0.1:1/books", "chroma://127.0.0.1:1/books", "pgvector://127.0.0.1:1/db/books"])
@@ -380,6 +439,25 @@ def test_chroma_cloud_is_asked_for_no_more_rows_than_it_gives(monkeypatch: pytes
         assert sorted(read.ids_or_numbers()) == [f"id {i}" for i in range(10)]
         assert np.allclose(read.array(), cloud(10)[[int(str(i)[3:]) for i in read.ids_or_numbers()]])
     assert max(most) == 3
+
+
+def test_chroma_documents_are_payload_and_never_hide_metadata_of_that_name() -> None:
+    pytest.importorskip("chromadb")
+    with servers.running("chroma") as database:
+        store = open_collection(database.url.format(name="documents"))
+        store.write([Space.of(cloud(2), ["a", "b"], {"n": [1, 2]})])
+        with store.session() as client:
+            made = client.get_collection(store.name, embedding_function=None)
+            made.update(ids=["a", "b"], embeddings=cloud(2), documents=["text a", "text b"])
+        assert set(store.describe().payload) == {"n", "document"}
+        assert documents(store.load()) == [{"n": 1, "document": "text a"}, {"n": 2, "document": "text b"}]
+        with store.session() as client:
+            made = client.get_collection(store.name, embedding_function=None)
+            made.update(ids=["b"], metadatas=[{"document": "another"}])
+        with pytest.raises(StoreError, match="row 'b' .* has a document and metadata 'document'") as refused:
+            store.load()
+        assert "keep=ids" in refused.value.hint
+        assert len(open_collection(f"{store.address.url}?keep=ids").load()) == 2
 
 
 def test_chroma_cloud_takes_its_key_as_its_own_client_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from crossvec.migration.reading import digest, pages, sample
 from crossvec.space import Space, python_values
 from crossvec.stores.collection import Collection
 from crossvec.stores.documents import columns, documents
+from crossvec.stores.pgvector import PgvectorTable
 from crossvec.translator import Translator
 
 N = 200
@@ -90,6 +91,15 @@ def moved(source: str, dest: str, translator: Translator, journal: Path, **more:
     place, there = stores.open(source), stores.open(dest)
     planned = plan(place, there, Evidence(translator, **more.pop("evidence", {})), journal=Journal.load(journal), **more)
     return migrate(place, there, planned, journal, batch=32)
+
+
+def changed(url: str, *queries: str) -> None:
+    """Change a table of PostgreSQL, `{table}`, as any other program may."""
+    store = stores.open(url)
+    assert isinstance(store, PgvectorTable)
+    with store.session() as client:
+        for query in queries:
+            client.execute(query.format(table=store.table))
 
 
 def assert_moved(source: str, dest: str, translator: Translator) -> None:
@@ -156,14 +166,13 @@ def test_what_is_left_out_is_counted_and_listed(
     pgvector: servers.Database, worlds: World, translator: Translator, tmp_path: Path
 ) -> None:
     source, dest = place(pgvector), place(pgvector)
-    store = stores.open(source)
-    assert isinstance(store, Collection)
-    store.write([Space.of(worlds.x[500:600], list(range(100)))])
-    with store.session() as client:
-        table = source.rpartition("/")[2]
-        client.execute(f'ALTER TABLE "{table}" ALTER embedding DROP NOT NULL')
-        client.execute(f'UPDATE "{table}" SET embedding = NULL WHERE id IN (7, 70)')
-        client.execute(f'UPDATE "{table}" SET embedding = array_fill(0, ARRAY[24])::vector WHERE id = 99')
+    stores.open(source).write([Space.of(worlds.x[500:600], list(range(100)))])
+    changed(
+        source,
+        "ALTER TABLE {table} ALTER embedding DROP NOT NULL",
+        "UPDATE {table} SET embedding = NULL WHERE id IN (7, 70)",
+        "UPDATE {table} SET embedding = array_fill(0, ARRAY[24])::vector WHERE id = 99",
+    )
     outcome = moved(source, dest, translator, tmp_path / "j.json")
     assert (outcome.journal.rows_read, outcome.journal.rows_written, outcome.journal.skipped_rows) == (100, 97, 3)
     assert [skip["row"] for skip in outcome.journal.skipped] == [7, 70, 99]
@@ -251,11 +260,11 @@ def test_a_store_that_fails_in_the_middle_is_unfinished_and_goes_on(
 
     def cut(_doing: str, fraction: float) -> None:
         if fraction > 0.3:  # the server ends our connections, as it does when it is restarted
-            with stores.open(source).session() as client:  # type: ignore[attr-defined]
-                client.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE application_name = 'crossvec' AND pid <> pg_backend_pid()"
-                )
+            changed(
+                source,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'crossvec' AND pid <> pg_backend_pid()",
+            )
 
     planned = plan(stores.open(source), there, Evidence(translator))
     with pytest.raises(UnfinishedError, match="rows are in") as refused:
@@ -337,16 +346,13 @@ def test_what_was_changed_afterwards_is_found(
     source, dest, path = place(pgvector), place(pgvector), tmp_path / "j.json"
     stores.open(source).write([rows(worlds)])
     assert moved(source, dest, translator, path).verification.good
-    store, table = stores.open(dest), dest.rpartition("/")[2]
-    assert isinstance(store, Collection)
     spoiled = {
-        "payload_differ": f'UPDATE "{table}" SET payload = payload || \'{{"title": "x"}}\' WHERE id = \'id 3\'',
-        "vectors_differ": f"UPDATE \"{table}\" SET embedding = embedding * embedding WHERE id = 'id 8'",
-        "lost": f"DELETE FROM \"{table}\" WHERE id = 'id 1'",
+        "payload_differ": "UPDATE {table} SET payload = payload - 'title' WHERE id = 'id 3'",
+        "vectors_differ": "UPDATE {table} SET embedding = embedding * embedding WHERE id = 'id 8'",
+        "lost": "DELETE FROM {table} WHERE id = 'id 1'",
     }
     for field, query in spoiled.items():
-        with store.session() as client:
-            client.execute(query)
+        changed(dest, query)
         outcome = moved(source, dest, translator, path)
         assert getattr(outcome.verification, field) == 1
         assert not outcome.verification.good and outcome.gate == "FAIL"
@@ -376,6 +382,61 @@ def test_a_store_that_holds_rows_is_not_written_to(
     assert len(by_id(dest)) == 3
 
 
+def test_a_store_under_another_name_is_known_as_the_source(worlds: World, translator: Translator, tmp_path: Path) -> None:
+    """Added to itself, with as many dimensions, a collection would hold two models' rows."""
+    lancedb = pytest.importorskip("lancedb")
+    assert lancedb
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    source = f"lancedb://{tmp_path}/data/books"
+    stores.open(source).write([rows(worlds)])
+    for name in ("link/books?mode=upsert", "data/../link/books?mode=upsert"):
+        for taken in (source, f"{source}?rows=50:100"):
+            with pytest.raises(UsageError, match="never in place"):
+                moved(taken, f"lancedb://{tmp_path}/{name}", translator, tmp_path / "j.json")
+    stores.open(f"lancedb://{tmp_path}/data/new").write([Space.of(worlds.y[:3], ["a", "b", "c"])])
+    added = moved(source, f"lancedb://{tmp_path}/data/new?mode=upsert", translator, tmp_path / "j.json")
+    assert added.verification.good and added.verification.rows == N + 3
+
+
+def test_the_alias_that_applications_ask_is_pointed_at_the_new_collection(
+    worlds: World, translator: Translator, tmp_path: Path
+) -> None:
+    """The switch of docs/migrate.md, in one step and back; what is behind an alias is described and read by it."""
+    client = pytest.importorskip("qdrant_client")
+    old, new, alias = (f"qdrant://{tmp_path}/db/{name}" for name in ("books_v1", "books_v2", "books"))
+    stores.open(old).write([Space.of(worlds.x[500:550], list(range(50)))])
+
+    def point(name: str) -> None:
+        models, here = client.models, client.QdrantClient(path=str(tmp_path / "db"))
+        gone = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name="books"))
+        made = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=name, alias_name="books"))
+        here.update_collection_aliases([gone, made])
+        here.close()
+
+    point("books_v1")
+    assert moved(alias, new, translator, tmp_path / "j.json").verification.good
+    assert_moved(old, new, translator)
+    point("books_v2")
+    assert stores.open(alias).describe().dim == translator.target.dim
+    assert np.array_equal(by_id(alias)[7][0], by_id(new)[7][0])
+    point("books_v1")
+    assert stores.open(alias).describe().dim == translator.source.dim
+
+
+def test_tables_change_places_in_one_transaction(
+    pgvector: servers.Database, worlds: World, translator: Translator, tmp_path: Path
+) -> None:
+    source, dest = place(pgvector), place(pgvector)
+    stores.open(source).write([rows(worlds)])
+    moved(source, dest, translator, tmp_path / "j.json")
+    expected, new = by_id(dest), dest.rpartition("/")[2]
+    old = source.rpartition("/")[2]
+    changed(source, f"BEGIN; ALTER TABLE {old} RENAME TO {old}_before; ALTER TABLE {new} RENAME TO {old}; COMMIT")
+    assert stores.open(source).describe().dim == translator.target.dim
+    assert np.array_equal(by_id(source)["id 3"][0], expected["id 3"][0])
+
+
 def test_a_file_that_is_there_is_not_replaced(worlds: World, translator: Translator, tmp_path: Path) -> None:
     np.save(tmp_path / "old.npy", worlds.x[:200])
     np.save(tmp_path / "new.npy", worlds.y[:5])
@@ -395,6 +456,11 @@ def test_a_destination_that_is_gone_is_not_begun_anew_in_silence(
     there.delete()
     with pytest.raises(UsageError, match="it is gone"):
         moved(source, dest, translator, path)
+    file, path = tmp_path / "new.jsonl", tmp_path / "k.json"
+    moved(source, str(file), translator, path)
+    file.unlink()
+    with pytest.raises(UsageError, match="it is gone"):
+        moved(source, str(file), translator, path)
 
 
 def test_wrong_dimensions_are_refused_by_name(worlds: World, translator: Translator, tmp_path: Path) -> None:
@@ -409,13 +475,12 @@ def test_wrong_dimensions_are_refused_by_name(worlds: World, translator: Transla
 
 def test_ragged_rows_are_an_error_and_not_lost(pgvector: servers.Database, worlds: World, translator: Translator) -> None:
     source = place(pgvector)
-    store = stores.open(source)
-    assert isinstance(store, Collection)
-    store.write([Space.of(worlds.x[500:600], list(range(100)))])
-    with store.session() as client:
-        table = source.rpartition("/")[2]
-        client.execute(f'ALTER TABLE "{table}" ALTER embedding TYPE vector')
-        client.execute(f"UPDATE \"{table}\" SET embedding = '[1,2,3]' WHERE id = 42")
+    stores.open(source).write([Space.of(worlds.x[500:600], list(range(100)))])
+    changed(
+        source,
+        "ALTER TABLE {table} ALTER embedding TYPE vector",
+        "UPDATE {table} SET embedding = '[1,2,3]' WHERE id = 42",
+    )
     with pytest.raises(SpaceError, match="ragged"):
         plan(stores.open(source), stores.open(place(pgvector)), Evidence(translator))
 
@@ -489,6 +554,18 @@ def test_a_sample_of_a_large_store_comes_from_all_over_it(database: servers.Data
         parts = np.histogram(drawn.numbers, bins=10, range=(0, 1000))[0]
         assert parts.min() > 0
         assert all(np.allclose(stored[i][0], row) for i, row in zip(drawn.ids, drawn.vectors, strict=True))
+
+
+def test_texts_are_found_in_a_field_that_no_early_row_has(database: servers.Database, worlds: World) -> None:
+    """A database keeps no list of its payload's names: what is told of it are those of its first rows."""
+    source = place(database)
+    payload = [{"title": f"row {i}"} | ({"body": f"text {i}"} if i >= 150 else {}) for i in range(N)]
+    stores.open(source).write([Space.of(worlds.x[500 : 500 + N], list(range(N)), columns(payload))])
+    drawn = sample(stores.open(source), N, field="body")
+    assert {drawn.ids[at]: text for at, text in enumerate(drawn.texts) if text} == {i: f"text {i}" for i in range(150, N)}
+    with pytest.raises(StoreError, match="has a field 'bdy'") as refused:
+        sample(stores.open(source), N, field="bdy")
+    assert "body" in refused.value.hint
 
 
 def test_a_sample_keeps_to_the_slice_asked_for(worlds: World, tmp_path: Path) -> None:

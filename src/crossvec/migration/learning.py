@@ -74,8 +74,10 @@ def embedded(
     given = sample.texts if texts is None else _matched(sample, texts)
     at = np.array([i for i, text in enumerate(given) if text], np.int64)
     if not len(at):
-        where = "the payload field" if texts is None else str(texts.path)
-        hint = "texts are matched with rows by id, or by row number where the file has no ids: ?id=COLUMN names the ids"
+        where, hint = "the payload field", "name a field of text, or a file of texts: --texts FILE"
+        if texts is not None:
+            where = str(texts.path)
+            hint = "texts are matched with rows by id, or by row number where the file has no ids: ?id=COLUMN names the ids"
         raise UsageError(f"{where} has no text for any of the {len(sample):,} rows looked at", hint)
     known_ids = set(seen)
     at = at[[id_hash(sample.ids[i]) not in known_ids for i in at]]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from crossvec.errors import SpaceError, StoreError
+from crossvec.errors import SpaceError, StoreError, did_you_mean
 from crossvec.space import BATCH_ROWS, Space, python_values
 from crossvec.stores import Store
 from crossvec.stores.collection import Collection
@@ -82,14 +82,12 @@ def pages(store: Store, cursor: str | None = None, batch: int = BATCH_ROWS) -> I
 def sample(store: Store, want: int, seed: int = 0, field: str | None = None) -> Sample:
     """Draw up to `want` rows: from all of a small store, from many places of a large one.
 
-    `field` names the payload field that holds the rows' texts. Raises SpaceError when the store holds no usable row.
+    `field` names the payload field that holds the rows' texts. Raises SpaceError when the store holds no usable row, StoreError
+    when none of those looked at has the field.
     """
     told = store.describe()
     if not told.rows:
         raise SpaceError(f"{told.url} holds no rows: there is nothing to migrate", "name a collection that holds some")
-    if field is not None and told.payload and field not in told.payload:
-        known = ", ".join(told.payload)
-        raise StoreError(f"the rows of {told.url} have no field {field!r} in their payload", f"known: {known}")
     whole = told.rows <= WHOLE * want
     drawn = first_row(store) + np.random.default_rng(seed).permutation(told.rows)[:want] if whole else None
     started, met, size = time.perf_counter(), 0, 0
@@ -97,12 +95,14 @@ def sample(store: Store, want: int, seed: int = 0, field: str | None = None) -> 
     digests: list[str] = []
     texts: list[str | None] = []
     bad: list[int] = []
+    fields: set[str] = set()
     for space in _read(store, told.rows, want, whole):
         met += len(space) + len(space.dropped)
         bad += space.dropped
         if drawn is not None:
             space = space.take(np.flatnonzero(np.isin(np.asarray(space.numbers, np.int64), drawn)))
         rows = documents(space)
+        fields.update(space.columns)
         size += sum(map(weight, rows))
         digests += map(digest, rows)
         texts += [text if isinstance(text := row.get(field or ""), str) and text.strip() else None for row in rows]
@@ -111,6 +111,9 @@ def sample(store: Store, want: int, seed: int = 0, field: str | None = None) -> 
         raise SpaceError(
             f"no row of {told.url} that was looked at has a usable vector", f"look at it: crossvec inspect {told.url}"
         )
+    if field is not None and field not in fields:  # a description names only what the first rows hold
+        hint = did_you_mean(field, sorted(fields)) if fields else "name a file of texts instead: --texts FILE"
+        raise StoreError(f"no row of {told.url} that was looked at has a field {field!r} in its payload", hint)
     return Sample(
         np.concatenate([space.array() for space in held]),
         [i for space in held for i in python_values(space.ids_or_numbers())],

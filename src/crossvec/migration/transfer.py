@@ -25,32 +25,54 @@ from crossvec.space import BATCH_ROWS, Space, python_values
 from crossvec.stores import Description, Store
 from crossvec.stores.address import with_option
 from crossvec.stores.collection import Collection
+from crossvec.stores.sampling import tolerant
 from crossvec.translator import Translator
 
 NO_VECTOR = "no vector, or one that is not finite or all zeros"
+SEEN_ALIKE = 16  # rows that two addresses are compared by
 
 
 def refuse_taken(source: Store, dest: Store) -> None:
     """Raise UsageError when the destination is the source itself, and StoreError when it holds something already."""
     here, there = getattr(source, "address", None), getattr(dest, "address", None)
     if here is not None and there is not None and (here.scheme, here.place) == (there.scheme, there.place):
-        raise UsageError(
-            f"{there.url} is where the rows come from: crossvec migrates to a new collection, never in place",
-            "name a new one beside it, check it, then point your application at it (see docs/migrate.md)",
-        )
+        raise _in_place(there.url)
     if isinstance(dest, Collection):
         if dest.address.rows is not None:
             raise StoreError(f"{dest.address.url} cannot be written: a destination takes no row slice", "leave rows= out")
-        if dest.address.options.get("mode") != "upsert" and dest.exists() and (rows := dest.count()):
-            hint = f"name a new collection, or add to this one: {with_option(dest.address.url, 'mode=upsert')}"
-            raise StoreError(f"{dest.address.url} already holds {rows:,} rows", hint)
+        if dest.exists() and (rows := dest.count()):
+            if dest.address.options.get("mode") != "upsert":
+                hint = f"name a new collection, or add to this one: {with_option(dest.address.url, 'mode=upsert')}"
+                raise StoreError(f"{dest.address.url} already holds {rows:,} rows", hint)
+            if isinstance(source, Collection) and _alike(source, dest):
+                raise _in_place(dest.address.url)
     elif there is not None and there.scheme == "file" and Path(there.place).exists():
         raise StoreError(f"{there.place} exists already", "name a new file, or delete it")
 
 
+def _in_place(url: str) -> UsageError:
+    return UsageError(
+        f"{url} is where the rows come from: crossvec migrates to a new collection, never in place",
+        "name a new one beside it, check it, then point your application at it (see docs/migrate.md)",
+    )
+
+
+def _alike(source: Collection, dest: Collection) -> bool:
+    """Tell whether two addresses begin with the same rows: an alias, a link or another name of the host hides one store."""
+    whole = replace(source, address=replace(source.address, rows=None))
+    one, other = (next(tolerant(it).read(SEEN_ALIKE)) for it in (whole, dest))
+    return python_values(one.ids_or_numbers()) == python_values(other.ids_or_numbers()) and bool(
+        len(one) and np.array_equal(one.vectors, other.vectors)
+    )
+
+
 def refuse_gone(dest: Store, journal: Journal, path: Path) -> None:
     """Raise UsageError when rows were written to a destination that is not there any more."""
-    if isinstance(dest, Collection) and journal.rows_written and not dest.exists():
+    if not journal.rows_written:
+        return
+    address = getattr(dest, "address", None)
+    there = address is None or address.scheme != "file" or journal.state == "writing" or Path(address.place).exists()
+    if not (dest.exists() if isinstance(dest, Collection) else there):
         hint = f"if it was deleted on purpose, delete {path} too, and run again"
         raise UsageError(f"{journal.rows_written:,} rows were written to {journal.dest}, and it is gone", hint)
 

@@ -88,14 +88,14 @@ class ChromaCollection(Collection):
             return None
         settings = it.configuration.get("hnsw") or it.configuration.get("spann") or {}
         told = it.metadata or {}
-        first = it.get(limit=SAMPLED, include=["metadatas"])
+        first = it.get(limit=SAMPLED, include=["metadatas", *BESIDE.values()])
         vectors = it.get(limit=1, include=["embeddings"])["embeddings"] if first["ids"] else []
         dim = len(vectors[0]) if len(vectors) else told.get(DIM)
         if not dim:
             hint = "write rows to it with Chroma first, or to a new name"
             raise StoreError(f"{self.address.url} holds no rows, so no dimension either", hint)
         space = settings.get("space") or told.get("hnsw:space") or "l2"
-        found = names(row or {} for row in first["metadatas"] or [])
+        found = names(self._document(first, i) for i in range(len(first["ids"])))
         return Layout(
             it.count(), int(dim), SPACES.get(space, space), False, id_type="text", payload=found, about={"collection": it}
         )
@@ -137,7 +137,7 @@ class ChromaCollection(Collection):
         row = dict(told["metadatas"][i] or {}) if told["metadatas"] else {}
         for name, field in BESIDE.items():
             if told[field] is not None and told[field][i] is not None:
-                if name in row:
+                if name in row and self._kept("payload"):
                     hint = f"rename that key, or leave the payload behind: {with_option(self.address.url, 'keep=ids')}"
                     raise StoreError(f"row {told['ids'][i]!r} of {self.address.url} has a {name} and metadata {name!r}", hint)
                 row[name] = told[field][i]
