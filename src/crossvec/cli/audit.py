@@ -103,7 +103,7 @@ def audit(defences: bool, output: str | None, show_text: bool, quick: bool, form
     if output:
         for path in reports.write(found, output, show_text=show_text, policy=_from_here(given["policy"])):
             options.advise(f"wrote {path}")
-    options.out(format, found.to_json(show_text), lambda: _rendered(markdown(found, show_text=show_text)))
+    options.out(format, found.to_json(show_text), lambda: _rendered(markdown(found, show_text=show_text, narrow=True)))
     return found.exit_code
 
 

@@ -17,8 +17,8 @@ from crossvec.report.audit.tables import Table
 __all__ = ["defences", "markdown"]
 
 
-def markdown(it: Audit, *, show_text: bool = False) -> str:
-    """Return the whole report."""
+def markdown(it: Audit, *, show_text: bool = False, narrow: bool = False) -> str:
+    """Return the whole report; `narrow` for a terminal."""
     store = words.clean(it.store["name"] or "this store")
     parts = [
         f"# What {_safe(store)} gives away",
@@ -31,7 +31,7 @@ def markdown(it: Audit, *, show_text: bool = False) -> str:
     ]
     if show_text:
         parts.insert(1, "**This report shows texts of the store. Handle it as you handle the texts.**")
-    parts += [_table(one) for one in (tables.scores(it), *tables.tables(it, show_text=show_text)) if one.rows]
+    parts += [_table(one) for one in (tables.scores(it, narrow), *tables.tables(it, show_text=show_text)) if one.rows]
     parts += ["## What the attacker was given", _table(tables.rungs(it), titled=False)]
     if it.not_run:
         lines = (f"- {probe}, on the rung {rung}: needs {needs}" for rung, probe, needs in it.not_run)

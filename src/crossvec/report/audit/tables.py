@@ -23,6 +23,8 @@ MOST_TEXTS = 60  # lines of recovered texts
 
 ARRIVED = {"aligned": "yes", "uncertain": "perhaps", "failed": "no"}
 
+SPARED = ("interval", "of perfect", "rows")
+
 TRIED = (
     "Broken: an attacker who knows the defence but no key learns more than a guess would. Inconclusive: a translator failed or "
     "was not sure; with more rows it may not. Recall is of each row's ten nearest before, looked for after. Scores stand "
@@ -42,8 +44,8 @@ class Table:
     open: bool = False
 
 
-def scores(it: Audit) -> Table:
-    """Return every score beside its controls."""
+def scores(it: Audit, narrow: bool = False) -> Table:
+    """Return every score beside its controls; `narrow` for a terminal, which has no room for all that is told of each."""
     heads = (
         "question",
         "score",
@@ -80,7 +82,9 @@ def scores(it: Audit) -> Table:
         f"Intervals are at level {LEVEL:g}. Blind is the best guess that does not look at the vectors, and the lift is over "
         "it; untranslated compares the vectors as they are; perfect is what a perfect translation would give."
     )
-    return Table("Every score beside its controls", says, heads, rows, words=2, open=True)
+    kept = [place for place, head in enumerate(heads) if not (narrow and head in SPARED)]
+    shortened = [[row[place] for place in kept] for row in (heads, *rows)]
+    return Table("Every score beside its controls", says, shortened[0], shortened[1:], words=2, open=True)
 
 
 def tables(it: Audit, *, show_text: bool = False) -> list[Table]:
