@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
+from crossvec.aligners import moments as aligning
 from crossvec.aligners.moments import PRESETS, FinishName, Moments
 from crossvec.errors import CrossvecError, SettingError, SpaceError
 from crossvec.fitting import fit
@@ -159,3 +160,27 @@ def test_rows_that_are_all_equal_are_refused_by_the_side_they_are_on(side: int) 
 
 def test_fifty_rows_are_enough_to_be_mapped(world: World) -> None:
     assert np.isfinite(learn(world.x[:50], world.y[:50]).translate(world.eval_x)).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "pooled"),
+    [(999, 64, False), (1000, 64, True), (19_999, 64, True), (20_000, 64, False), (3000, 63, False)],
+)
+def test_a_pool_of_starts_is_searched_where_rows_are_few_and_axes_many(
+    rows: int, columns: int, pooled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(Exception):
+        pass
+
+    asked = {}
+
+    def search(*_clouds: Tensor, pool: bool, **_settings: object) -> None:
+        asked["pool"] = pool
+        raise Stopped
+
+    monkeypatch.setattr(aligning, "search", search)
+    x = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
+    for effort, meant in (("standard", pooled), ("quick", False)):
+        with pytest.raises(Stopped):
+            Moments(effort=effort).fit(x, x)
+        assert asked["pool"] is meant

@@ -171,7 +171,7 @@ def test_a_search_with_clusters_finds_a_planted_rotation() -> None:
         return unit(cloud(3000, 14, seed) + 0.3 * skewed * torch.linspace(1.3, 0.7, 14))
 
     (zx, ax), (zy, ay) = on_axes(side(1)), on_axes(side(2) @ r)
-    found = look(zx, zy, clusters=20)
+    found = look(zx, zy, clusters=20, pool=True)
     assert (found.map * (ax.T @ r @ ay)).sum() / 14 > 0.9
     assert found.objective <= 1 + 1e-5
 

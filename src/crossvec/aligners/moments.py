@@ -32,6 +32,10 @@ PRESETS: dict[str, tuple[int, int, int, int, int]] = {
     "thorough": (16384, 24, 96, 5, 80),
 }
 
+FEW, FEWEST, MANY_AXES = 20_000, 1000, 64
+"""Rows of the smaller cloud, and its columns, between which a pool of starts is searched: with 3,000 rows of real encoders one
+start in two was in a wrong optimum; below FEWEST the right one is no better than others, and in few columns all starts meet."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -99,6 +103,7 @@ class Moments:
             axes=self.axes,
             damping=self.damping,
             clusters=self.clusters,
+            pool=bool(self.clusters) or (self.effort != "quick" and _scarce(x, y)),
             generator=generator,
             progress=lambda doing, done: progress(doing, 0.375 * done),
         )
@@ -132,3 +137,7 @@ class Moments:
         if self.finish == "orthogonal":
             return Linear.of(there), Linear.of(back)
         return learn(zx, zy, there, back, TEMPERATURES[self.finish], steps=steps, generator=generator, progress=progress)
+
+
+def _scarce(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"]) -> bool:
+    return FEWEST <= min(len(x), len(y)) < FEW and min(x.shape[1], y.shape[1]) >= MANY_AXES

@@ -12,7 +12,8 @@ little at first. With full-strength steps the weak axes freeze wherever they sta
 axes wrong; random kicks (forget some axes, anneal again, keep what raises f) leave those. f needs no pairs, so it may choose.
 
 With `clusters` f holds the third moments within clusters too, which change less where the two sides are about different
-things. There are more optima then: sixteen starts are kicked on fewer axes first, each for a short time, the best for longer.
+things. There are more optima then, and where rows are few: a `pool` of sixteen starts is kicked on fewer axes first, each for
+a short time, the best for longer.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def search(
     axes: int,
     damping: float,
     clusters: int = 0,
+    pool: bool = False,
     generator: torch.Generator,
     progress: Step,
 ) -> Found:
@@ -73,7 +75,7 @@ def search(
 
     At most `axes` axes a side are used, SEARCH_AXES of them while searching. `damping` is the power of an axis' deviation that
     its rows are divided by: 0 leaves the axes as they are, 1 whitens. `clusters`: each cloud is cut into so many, and the third
-    moments within them count too; 0 for none.
+    moments within them count too; 0 for none. `pool`: many starts are kicked on fewer axes first.
     """
     clouds = Clouds.of(zx, zy, clusters, max(axes, SEARCH_AXES), generator)
     size = min(FIRST_AXES, zx.shape[1], zy.shape[1])
@@ -83,7 +85,7 @@ def search(
         if wider > size:
             found, size = _widen(clouds.moments(wider, wider), found[:kept], wider, generator), wider
     chosen, begun = list(found[:keep]), 0.3
-    if clusters:
+    if pool:
         chosen, begun = _pooled(clouds.moments(POOL_AXES, POOL_AXES, damping), found, kicks, generator, progress), 0.48
 
     moments = clouds.moments(SEARCH_AXES, SEARCH_AXES, damping)
@@ -128,7 +130,7 @@ def _pooled(
     for chains, each in POOL:
         pool = sorted(pool, key=lambda one: -one[0])[:chains]
         for place, best in enumerate(pool):
-            progress("kicking within clusters", 0.3 + 0.18 * spent / whole)
+            progress("kicking a pool of starts", 0.3 + 0.18 * spent / whole)
             pool[place], _ = _kicked(moments, best, round(kicks * each), generator, silent)
             spent += each
     return [polar(gradient, 0.5) for _, gradient in sorted(pool, key=lambda one: -one[0])]
