@@ -105,11 +105,14 @@ def translator(folder: Path, dx: int, dy: int) -> None:
 def running(command: list[str], url: str | None = None, **environment: str) -> Iterator[tuple[int, str]]:
     """Run a server until the block ends: its process and its URL, which the service prints itself."""
     told = {**os.environ, "PYTHONPATH": f"{SOURCES}:{Path(__file__).parent}", "OMP_NUM_THREADS": "1", **environment}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=told) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=told) as process:
         try:
             if url is None:
                 assert process.stdout is not None
-                url = json.loads("".join(iter(lambda: process.stdout.readline(), "}\n")) + "}")["url"]
+                lines = [process.stdout.readline()]
+                while lines[-1] not in ("}\n", ""):
+                    lines.append(process.stdout.readline())
+                url = json.loads("".join(lines))["url"]
             for _ in range(600):
                 try:
                     urlopen(f"{url}/readyz", timeout=5).close()
@@ -148,7 +151,7 @@ def loaded(pid: int, url: str, requests: Path, connections: int, seconds: float)
     before = cpu_seconds(pid)
     told = result(wrk(url, requests, connections, seconds))
     spent = cpu_seconds(pid) - before
-    assert not (told["refused"] or told["broken"]), told
+    assert told["requests"] and not (told["refused"] or told["broken"]), told
     return {
         "rows_per_second": BATCH * told["requests"] / told["seconds"],
         "cpu_ms": 1000 * spent / told["requests"],

@@ -37,7 +37,7 @@ class Reply:
     def error(self) -> dict[str, Any]:
         """The error, which every refusal has in the same shape."""
         told = self.json()["error"]
-        assert set(told) == {"message", "hint", "type", "param", "code"}
+        assert set(told) == {"message", "type", "param", "code"}
         assert told["message"] and "Traceback" not in told["message"]
         return told
 

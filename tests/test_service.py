@@ -273,7 +273,7 @@ def test_an_endpoint_that_fails_is_the_services_fault_and_its_words_stay_here(fo
 def test_a_name_that_is_not_served_is_answered_with_the_nearest(client: Client) -> None:
     reply = client.npy("/v1/translate/new-to-odd", np.zeros((1, 8), np.float32))
     assert (reply.status, reply.error["code"]) == (404, "unknown_model")
-    assert "did you mean new-to-old?" in reply.error["hint"]
+    assert "did you mean new-to-old?" in reply.error["message"]
 
 
 def test_the_list_tells_what_each_translator_reads_and_gives(client: Client) -> None:

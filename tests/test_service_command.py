@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import encoding
 import numpy as np
@@ -19,7 +22,7 @@ from conftest import Run, World
 
 pytest.importorskip("fastapi")
 
-from serving import Client, listening, npy, rest
+from serving import Client, listening, npy, rest, serving
 
 from crossvec.errors import CrossvecError
 from crossvec.fitting import fit
@@ -191,3 +194,49 @@ def test_without_the_extra_the_install_line_is_told(crossvec: Run, made: Path, m
     code, _, err = crossvec("serve", made / "aligned")
     assert code == 2
     assert "pip install 'crossvec[serve]'" in err
+
+
+# What the page says
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="the page asks with curl")
+def test_what_the_page_types_works_word_by_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wordllama")
+    pytest.importorskip("openai")
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((4096, 256)).astype(np.float32)
+    turned = Space.of(rows @ np.linalg.qr(rng.standard_normal((256, 256)))[0][:, :128].astype(np.float32))
+    monkeypatch.chdir(tmp_path)
+    pairs = np.stack([np.arange(4096)] * 2, axis=1)
+    fit(Space.of(rows), turned, "procrustes", pairs=pairs).save("crossvec-demo/translator")
+    np.save("crossvec-demo/source.npy", rows)
+    page = (SOURCES.parent / "docs/serve.md").read_text(encoding="utf-8")
+    served = catalogues.opened(["wiki=crossvec-demo/translator"], ["wordllama"], force=True)
+    with serving(served) as client:
+        page = page.replace("http://127.0.0.1:8000", client.url)
+        asked = [line for line in re.findall(r"^curl .*", page, re.M) if "$KEY" not in line]
+        for line in asked:
+            done = subprocess.run(["sh", "-c", f"{line} -fsS"], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, (line, done.stderr)
+        blocks = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+        given: dict[str, Any] = {"rows": rows[:5]}
+        for block in blocks:
+            exec(block, given)  # noqa: S102  # what our own page says
+    assert (len(asked), len(blocks)) == (3, 2)
+    right = served.named("wiki").translator.translate(rows)
+    assert np.allclose(np.load("moved.npy"), right, atol=1e-5)
+    assert np.allclose(given["moved"], right[:5], atol=1e-5)
+    assert len(given["row"]) == 128
+
+
+def test_the_page_names_every_option_and_every_status(made: Path) -> None:
+    from crossvec.cli.serve import serve
+
+    page = (SOURCES.parent / "docs/serve.md").read_text(encoding="utf-8")
+    own = [option for one in serve.params for option in one.opts if option.startswith("--")]
+    left = {"--config", "--device", "--download", "--send-texts", "--model"}  # told on the pages of options and encoders
+    assert not [option for option in own if option not in left and f"`{option}" not in page and f" {option} " not in page]
+    code = "".join(path.read_text(encoding="utf-8") for path in (SOURCES / "crossvec/service").glob("*.py"))
+    stated = set(re.findall(r"Refusal\(\s*(\d{3})", code))
+    assert len(stated) > 5
+    assert not [status for status in stated if status not in page]

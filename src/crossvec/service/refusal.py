@@ -1,7 +1,7 @@
 """refusal — an answer that says no: an HTTP status, what is wrong, and what to do about it.
 
 In    a status, a message, a hint; or an error of crossvec
-Out   {"error": {"message", "hint", "type", "param", "code"}}, the shape that OpenAI's clients read
+Out   {"error": {"message", "type", "param", "code"}}, the shape that OpenAI's clients read; they show the message alone
 Uses  errors; starlette
 """
 
@@ -33,5 +33,6 @@ class Refusal(Exception):
     def response(self) -> JSONResponse:
         """Return it as an answer."""
         kind = TYPES.get(self.status) or ("server_error" if self.status >= 500 else "invalid_request_error")
-        error = {"message": str(self), "hint": self.hint, "type": kind, "param": None, "code": self.code}
+        told = f"{self}; {self.hint}" if self.hint else str(self)
+        error = {"message": told, "type": kind, "param": None, "code": self.code}
         return JSONResponse({"error": error}, self.status, self.headers)
