@@ -1,4 +1,4 @@
-"""render — draw: results/*/*.json become the tables between markers in README.md, benchmarks/README.md and docs/aligners.md.
+"""render — draw: results/*/*.json become the tables between markers in README.md, benchmarks/README.md and two pages of docs/.
 
 In    results/SUITE/ROW.json
 Out   the text between `<!-- table NAME -->` and `<!-- end -->`, NAME one of TABLES; with --check, exit code 1 if it is stale
@@ -20,7 +20,14 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
-PAGES = (HERE.parent / "README.md", HERE / "README.md", DOCS / "aligners.md", DOCS / "migrate.md")
+PAGES = (
+    HERE.parent / "README.md",
+    HERE / "README.md",
+    DOCS / "aligners.md",
+    DOCS / "serve.md",
+    DOCS / "cluster.md",
+    DOCS / "migrate.md",
+)
 BAR = 0.90
 """A run succeeds when its top-1 reaches this part of the paired ceiling: orthogonal Procrustes on as many pairs."""
 WITHOUT_PAIRS = ("moments", "anchors", "gromov", "sinkhorn", "emd", "auto")
@@ -287,6 +294,23 @@ def by_text() -> str:
     return told(found, table(head, lines))
 
 
+def by_workers() -> str:
+    """One line a round and a number of rows: workers of Ray's beside one process that does the same."""
+    paths = sorted((HERE / "results/scale").glob("*.json"))
+    found = [json.loads(path.read_text(encoding="utf-8")) | {"error": None} for path in paths]
+    lines = []
+    for r in found:
+        for one in r["rounds"]:
+            alone, both = one["stream"], one["workers"]
+            clocks = [f"{it['seconds'][kind]:,.0f}" for kind in ("wall", "cpu") for it in (alone, both)]
+            ratios = [f"{one['ratio_per_core'][kind]:.2f}" for kind in ("wall", "cpu")]
+            peaks = [f"{it['peak_memory_bytes'] / 2**20:,.0f} MiB" for it in (alone, both)]
+            lines.append([f"{r['rows']:,}", str(r["workers"]), *clocks, *ratios, *peaks, f"{both['seconds']['start']:.0f}"])
+    head = ["rows", "workers", "stream: s", "workers: s", "stream: CPU s", "workers: CPU s", "per core, by the clock"]
+    head += ["per core, by CPU", "stream: peak", "a worker: peak", "cluster's start, s"]
+    return told(found, table(head, lines))
+
+
 def by_cost() -> str:
     """One line a preset, precision and size: a training step beside its matrix products alone."""
     paths = sorted((HERE / "results/step-cost").glob("*.json"))
@@ -299,6 +323,47 @@ def by_cost() -> str:
         what.append(" and ".join(map(str, row["dims"])))
         lines.append([*what, f"{1000 * took['step']:.1f}", f"{1000 * took['floor']:.1f}", f"{r['times_the_floor']:.2f}"])
     head = ["preset", "precision", "device", "batch", "dimensions", "step, ms", "its products alone, ms", "times"]
+    return told(found, table(head, lines))
+
+
+def by_load() -> str:
+    """One line a size and a way of asking: the product alone, a bare server, the service."""
+    paths = sorted((HERE / "results/service").glob("load-*.json"), key=lambda path: int(path.stem.split("-")[1]))
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    lines = []
+    for r in found:
+        for what, taken in r["medians"].items():
+            form, _, connections = what.partition("-")
+            form = {"product": "the product alone", "echo": "uvicorn, no work", "npy": "`.npy`", "json": "JSON"}[form]
+            times = r["times_the_product"].get(what, {"wall": 1.0, "cpu": 1.0})
+            cells = [
+                f"{taken['rows_per_second']:,.0f}",
+                f"{times['wall']:.1f}",
+                f"{taken['cpu_ms']:.2f}",
+                f"{times['cpu']:.1f}",
+            ]
+            cells += [f"{taken[key]:.0f}" if key in taken else "–" for key in ("p50_ms", "p99_ms")]
+            lines.append([" → ".join(map(str, r["dims"])), form, connections or ("4" if what == "echo" else "–"), *cells])
+    head = ["dimensions", "asked", "connections", "rows a second", "product's, times", "CPU ms a request", "product's, times"]
+    return told(found, table([*head, "p50 ms", "p99 ms"], lines))
+
+
+def by_soak() -> str:
+    """One line: what ten minutes of requests did to the memory."""
+    paths = sorted((HERE / "results/service").glob("soak.json"))
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    sizes = ("resident_start_bytes", "resident_end_bytes", "resident_peak_bytes")
+    lines = [
+        [
+            f"{r['seconds']:.0f}",
+            f"{r['requests']:,}",
+            f"{r['refused']:,}",
+            *(f"{r[size] / 2**20:.1f}" for size in sizes),
+            f"{r['slope_mib_per_hour']:+.1f}",
+        ]
+        for r in found
+    ]
+    head = ["seconds", "requests", "of them refused", "MiB after a minute", "MiB at the end", "MiB at most", "MiB an hour"]
     return told(found, table(head, lines))
 
 
@@ -360,7 +425,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "vec2vec-pairs": lambda: by_variant("pairs", "known pairs"),
     "out-of-domain": by_text,
     "step-cost": by_cost,
+    "scale": by_workers,
     "migrate": by_database,
+    "service-load": by_load,
+    "service-soak": by_soak,
 }
 
 
