@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fast check format bench docs clean
+.PHONY: help setup demo test fast check format bench docs fuzz sbom vulnerabilities clean
 
 help: ## list what make can do
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.dev ## install crossvec for development into .venv
 
@@ -40,6 +40,16 @@ bench: $(VENV)/.dev ## run benchmark SUITE on the vectors in DATA, then draw the
 docs: $(VENV)/.dev ## build the documentation into build/docs, offline, every warning an error
 	$(BIN)/python -m sphinx -W --keep-going -E -q -b html -d build/doctrees docs build/docs
 	@echo 'Open build/docs/index.html'
+
+fuzz: $(VENV)/.dev ## give every parser of files 100,000 damaged ones, for hours; records in benchmarks/results/fuzz
+	$(BIN)/python fuzz/run.py --inputs 100000 --results benchmarks/results/fuzz
+
+sbom: $(VENV)/.dev ## write what is installed, and its licences, into build/sbom.cdx.json (CycloneDX)
+	@mkdir -p build
+	$(BIN)/python -m cyclonedx_py environment --output-reproducible --of JSON -o build/sbom.cdx.json $(BIN)/python
+
+vulnerabilities: $(VENV)/.dev ## ask PyPI or OSV for known vulnerabilities; exit code 4 when they could not be asked
+	$(BIN)/python scripts/audit_dependencies.py
 
 clean: ## remove the environment, caches and build output
 	rm -rf $(VENV) build dist crossvec-demo .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -1,0 +1,47 @@
+"""noxfile — the supported range: every Python and torch that the metadata claims, and the lowest versions it allows.
+
+    pip install nox uv
+    nox                       # every session whose interpreter is on this machine; the others are skipped, and said to be
+    nox -s lowest             # the lowest versions that pyproject.toml declares
+
+A session installs crossvec as users do and runs the core tests: spaces, stores, translators, metrics. Interpreters are those of
+the machine (pyenv, deadsnakes, uv).
+"""
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = False
+
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+TORCHES = ["2.6.0", "2.13.0"]
+CORE = ["space", "translator", "metrics", "geometry", "stores"]
+TOOLS = ["beartype", "hypothesis", "pytest", "pytest-timeout", "h5py"]
+
+
+def core(session: nox.Session) -> None:
+    """Run the core tests against what is installed."""
+    session.run("python", "-m", "pytest", "-q", *(f"tests/test_{name}.py" for name in CORE), env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The newest that installs."""
+    session.install(".", *TOOLS, "-c", "constraints.txt")
+    core(session)
+
+
+@nox.session(python="3.11")
+@nox.parametrize("torch", TORCHES)
+def torch(session: nox.Session, torch: str) -> None:
+    """The lowest and the newest torch."""
+    session.install(".", *TOOLS, f"torch=={torch}")
+    core(session)
+
+
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """The lowest versions of the core dependencies that pyproject.toml allows; torch as constraints.txt has it."""
+    session.install("--resolution", "lowest-direct", ".", "--override", "constraints.txt")
+    session.install(*TOOLS)
+    core(session)
