@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -296,7 +297,7 @@ def test_a_card_whose_rows_lie_nowhere_is_refused(tmp_path: Path, frame: dict[st
     card = json.loads((tmp_path / "t" / "card.json").read_text())
     card["frames"]["source"] |= frame
     (tmp_path / "t" / "card.json").write_text(json.dumps(card))
-    with pytest.raises(TranslatorError, match="does not say where the rows of the source lie"):
+    with pytest.raises(TranslatorError, match="do not say where rows of the source lie"):
         Translator.load(tmp_path / "t")
 
 
@@ -315,3 +316,25 @@ def test_pairs_in_a_damaged_array_are_refused(tmp_path: Path) -> None:
         (tmp_path / "p.npy").write_bytes(held)
         with pytest.raises(CrossvecError):
             pairs.read(str(tmp_path / "p.npy"), space, space)
+
+
+def test_tables_are_read_where_pandas_is_not_installed(tmp_path: Path) -> None:
+    """A plain install has none, and neither Arrow nor crossvec may ask for it."""
+    code = """
+        import sys
+
+        class Nowhere:
+            def find_spec(self, name, path=None, target=None):
+                if name == "pandas":
+                    raise ModuleNotFoundError("No module named 'pandas'", name="pandas")
+
+        sys.meta_path.insert(0, Nowhere())
+        import numpy as np
+        from crossvec import stores
+        from crossvec.space import Space
+        for name in ("a.parquet", "a.arrow", "datasets://./a", "vdf://./b"):
+            stores.open(name).write([Space.of(np.eye(3, dtype="f4"), ["a", "b", "c"])])
+            print(len(stores.open(name).load()))
+    """
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, text=True)
+    assert run.stdout.split() == ["3"] * 4, run.stderr

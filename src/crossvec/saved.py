@@ -165,7 +165,7 @@ def _check_frames(place: Path, frames: Any) -> None:
                 continue
         except (KeyError, TypeError, OverflowError):
             pass
-        told = f"{place / CARD} does not say where the rows of the {side} lie: its radius and norm are lengths above 0"
+        told = f"the 'frames' in {place / CARD} do not say where rows of the {side} lie: radius and norm are lengths above 0"
         raise TranslatorError(told, "copy it again, or fit again")
 
 

@@ -24,6 +24,7 @@ from crossvec.stores import Description
 from crossvec.stores.collection import Collection, chosen
 from crossvec.stores.documents import REST, names, pack
 from crossvec.stores.rows import Key, Layout, Page
+from crossvec.stores.tables import number_type
 
 METRICS = {"cosine": "cosine", "dot": "dot", "l2": "euclidean"}
 METRIC = b"crossvec.metric"
@@ -79,7 +80,7 @@ class LanceTable(Collection):
             kind.list_size,
             self._metric(table, vector),
             False,
-            str(kind.value_type.to_pandas_dtype().__name__),
+            number_type(kind.value_type).name,
             None if id_kind is None else "integer" if pa.types.is_integer(id_kind) else "text",
             tuple(dict.fromkeys([*(name for name in schema.names if name not in (key, REST, *named)), *packed])),
             tuple(named) if len(named) > 1 else (),

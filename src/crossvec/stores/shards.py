@@ -32,6 +32,7 @@ from crossvec.stores.collection import Collection, chosen
 from crossvec.stores.documents import NORM, REST, names, pack
 from crossvec.stores.files import ID_NAMES
 from crossvec.stores.rows import Key, Layout, Page
+from crossvec.stores.tables import number_type
 
 SAMPLED = 16
 METRIC = "crossvec.metric"
@@ -150,7 +151,7 @@ class ShardFolder(Collection):
             kind.list_size if pa.types.is_fixed_size_list(kind) else self._peek(listing, vector),
             listing.metric,
             False,
-            np.dtype(kind.value_type.to_pandas_dtype()).name,
+            number_type(kind.value_type).name,
             None if key is None else "integer" if pa.types.is_integer(schema.field(key).type) else "text",
             tuple(dict.fromkeys([*(name for name in others if name != REST), *packed])),
             tuple(named) if len(named) > 1 else (),

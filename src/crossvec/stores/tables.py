@@ -53,9 +53,7 @@ class TableFile(FileStore):
         rows, schema = self._shape()
         column, id_column = self._columns(schema)
         kind = schema.field(column).type
-        number = np.dtype(
-            self.address.options.get("dtype", "float32") if _is_bytes(kind) else kind.value_type.to_pandas_dtype()
-        )
+        number = np.dtype(self.address.options.get("dtype", "float32") if _is_bytes(kind) else number_type(kind.value_type))
         dim = kind.list_size if pa.types.is_fixed_size_list(kind) else self._peek(column, rows, number)
         payload = tuple(name for name in schema.names if name not in (column, id_column))
         return Head(rows, dim, number.name, id_column is not None, payload)
@@ -257,6 +255,11 @@ def checked(piece: Rows) -> Rows:
     """Return what an IPC file holds, its offsets and text looked at: Arrow takes them on trust, and would end the process."""
     piece.validate(full=True)
     return piece
+
+
+def number_type(kind: pa.DataType) -> np.dtype:
+    """Return NumPy's type for a column's values; Arrow's own `to_pandas_dtype` wants pandas, which crossvec does not."""
+    return pa.array([], kind).to_numpy(zero_copy_only=False).dtype  # type: ignore[no-any-return]
 
 
 def _is_list(kind: pa.DataType) -> bool:
