@@ -32,6 +32,8 @@ SMALL_POOL = 100
 
 Interval = tuple[float, float]
 Step = Callable[[str, float], None]
+Search = Callable[..., metrics.Retrieval]
+"""What `metrics.retrieve` is: (queries (n, d), pool (n, d), csls_neighbours=, progress=) -> Retrieval."""
 
 
 @runtime_checkable
@@ -165,12 +167,14 @@ def evaluate(
     bootstrap: int = 1000,
     seed: int = 0,
     ceiling: Translates | None = None,
+    retrieve: Search = metrics.retrieve,
     progress: Step | None = None,
 ) -> Scores:
     """Score a translator on pairs: row i of `source` (n, dx) and row i of `target` (n, dy) are the same thing.
 
     `k` adds top-k to top-1 and top-10. `csls_neighbours` = 0 leaves CSLS out and `bootstrap` (resamples) = 0 the intervals of
-    means. `ceiling` is another translator to score beside this one. Memory: about six times the larger space in float32.
+    means. `ceiling` is another translator to score beside this one. `retrieve` searches as `metrics.retrieve` does, perhaps on
+    other machines. Memory: about six times the larger space in float32.
     Where bad rows were left out of a space (`Space.dropped`), their partners are left out too.
 
     The controls are searched by plain cosine: `identity` copies centred source rows, cut or filled with zeros to dy;
@@ -191,7 +195,7 @@ def evaluate(
     warnings = [f"{left_out:,} pairs were left out: a row of theirs is bad"] if left_out else []
     inverse = _inverse(translator, warnings)
     tell = _Stages(progress or (lambda _doing, _fraction: None), 4 + bool(inverse) + bool(ceiling))
-    rules = _Rules(sorted({1, 10, k}), csls_neighbours, bootstrap, seed)
+    rules = _Rules(sorted({1, 10, k}), csls_neighbours, bootstrap, seed, retrieve)
     plain_rules = replace(rules, csls_neighbours=0)
 
     y = torch.from_numpy(target.array())
@@ -233,11 +237,12 @@ class _Rules:
     csls_neighbours: int
     resamples: int
     seed: int
+    retrieve: Search
 
     def compare(self, given: _Cloud, true: _Cloud, tell: Callable[[float], None]) -> tuple[Direction, Direction]:
         """Return the forward and the backward direction of two clouds whose rows are pairs."""
         cosines = metrics.cosines(given.rows, true.rows), metrics.cosines(given.units, true.units)
-        found = metrics.retrieve(given.units, true.units, csls_neighbours=self.csls_neighbours, progress=tell)
+        found = self.retrieve(given.units, true.units, csls_neighbours=self.csls_neighbours, progress=tell)
         sides = []
         for side in ("forward", "backward"):
             csls = Ranking(**self._ranking(getattr(found.csls, side))) if found.csls else None

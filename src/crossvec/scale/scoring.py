@@ -14,19 +14,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from crossvec import evaluation, metrics
+from crossvec import evaluation
 from crossvec.encoders import Step, silent
 from crossvec.errors import SpaceError
-from crossvec.evaluation import Direction, Scores, Translates
+from crossvec.evaluation import Scores, Translates
 from crossvec.metrics import BUDGET, TIE, BothWays, Ranks, Retrieval
-from crossvec.pairing import joined
 from crossvec.scale import Engine
 from crossvec.scale.engines import session
 from crossvec.space import Space
@@ -74,9 +74,15 @@ class Tallies:
 
 
 def retrieve(
-    queries: torch.Tensor, pool: torch.Tensor, engine: Engine, neighbours: int, tell: Callable[[float], None]
+    queries: torch.Tensor,
+    pool: torch.Tensor,
+    *,
+    engine: Engine,
+    csls_neighbours: int = 10,
+    progress: Callable[[float], None] = lambda _fraction: None,
 ) -> Retrieval:
     """Return what `metrics.retrieve` returns of the same clouds (n, d)."""
+    queries, pool, neighbours = queries.contiguous(), pool.contiguous(), csls_neighbours
     n = len(queries)
     for name, cloud in (("queries", queries), ("pool", pool)):
         if not bool(torch.isfinite(cloud.sum())):
@@ -92,7 +98,7 @@ def retrieve(
             for number, (rows, (mine, theirs)) in enumerate(coming, 1):
                 of_query[slice(*rows)] = mine
                 best = torch.cat([best, torch.from_numpy(theirs)]).topk(len(best), dim=0).values
-                tell(number / len(blocks) / passes)
+                progress(number / len(blocks) / passes)
         radii = of_query, best.mean(0).numpy()
     counts = np.zeros((2 if radii else 1, 2, 2, n), np.int64)  # rule, side, above or level, row
     with closing(engine.map(Tallies(x, y, own, radii), blocks)) as coming:
@@ -100,30 +106,9 @@ def retrieve(
             for rule in range(len(counts)):
                 counts[rule, 0, :, slice(*rows)] += found[2 * rule]
                 counts[rule, 1] += found[2 * rule + 1]
-            tell((passes - 1 + number / len(blocks)) / passes)
+            progress((passes - 1 + number / len(blocks)) / passes)
     rules = [BothWays(*(_ranks(side, n) for side in rule)) for rule in counts]
     return Retrieval(rules[0], rules[1] if radii else None)
-
-
-@dataclass(frozen=True)
-class Rules(evaluation._Rules):
-    """How clouds are compared, with the search on an engine."""
-
-    engine: Any = None
-
-    def compare(
-        self, given: evaluation._Cloud, true: evaluation._Cloud, tell: Callable[[float], None]
-    ) -> tuple[Direction, Direction]:
-        """Return the forward and the backward direction of two clouds whose rows are pairs."""
-        cosines = metrics.cosines(given.rows, true.rows), metrics.cosines(given.units, true.units)
-        found = retrieve(given.units.contiguous(), true.units.contiguous(), self.engine, self.csls_neighbours, tell)
-        raw, centred = (float(values.double().mean()) for values in cosines)
-        sides = []
-        for side in ("forward", "backward"):
-            csls = evaluation.Ranking(**self._ranking(getattr(found.csls, side))) if found.csls else None
-            plain = self._ranking(getattr(found.plain, side), cosine=cosines[0], cosine_centred=cosines[1])
-            sides.append(Direction(**plain, cosine=raw, cosine_centred=centred, csls=csls))
-        return sides[0], sides[1]
 
 
 def evaluate(
@@ -131,36 +116,8 @@ def evaluate(
 ) -> Scores:
     """Score a translator on pairs, as `evaluation.evaluate` does and with its result; raises what that raises."""
     with session(engine):
-        return _scored(translator, source, target, engine, k, seed, progress)
-
-
-def _scored(translator: Translates, source: Space, target: Space, engine: Engine, k: int, seed: int, progress: Step) -> Scores:
-    source, target, left_out = joined(source, target)
-    if len(source) < 2:
-        raise SpaceError(f"a pool of {len(source)} pairs cannot be searched", "give at least 2 pairs, better 1,000 or more")
-    centre_x, centre_y = evaluation._centres(translator, source, target)
-    remarks = [f"{left_out:,} pairs were left out: a row of theirs is bad"] if left_out else []
-    inverse = evaluation._inverse(translator, remarks)
-    tell = evaluation._Stages(progress, 4 + bool(inverse))
-    rules = Rules(sorted({1, 10, k}), 10, 1000, seed, engine)
-    plain = replace(rules, csls_neighbours=0)
-
-    y = torch.from_numpy(target.array())
-    true = evaluation._Cloud(y, metrics.centred(y, centre_y))
-    given = evaluation._translated(translator, source, centre_y)
-    forward, backward = rules.compare(given, true, tell.next("translation"))
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-    shuffled, _ = plain.compare(given, evaluation._Cloud(y[order], true.units[order]), tell.next("shuffled control"))
-    mean, _ = plain.compare(*evaluation._at_mean(true, centre_y), tell.next("mean control"))
-    identity, _ = plain.compare(evaluation._copied(source, centre_x, target.dim), true, tell.next("identity control"))
-    back = None
-    if inverse:
-        x = torch.from_numpy(source.array())
-        original = evaluation._Cloud(x, metrics.centred(x, centre_x))
-        back, _ = rules.compare(evaluation._translated(inverse, target, centre_x), original, tell.next("inverse"))
-    remarks += evaluation._remarks(y, forward, identity)
-    controls = {"identity": identity, "mean": mean, "shuffled": shuffled}
-    return Scores(len(y), forward, backward, controls, back, None, tuple(remarks), left_out)
+        search = partial(retrieve, engine=engine)
+        return evaluation.evaluate(translator, source, target, k=k, seed=seed, retrieve=search, progress=progress)
 
 
 def _both(
