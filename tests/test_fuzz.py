@@ -301,7 +301,9 @@ def test_a_card_whose_rows_lie_nowhere_is_refused(tmp_path: Path, frame: dict[st
         Translator.load(tmp_path / "t")
 
 
-@pytest.mark.parametrize("line", ["paired = 3", "seed = inf", f"a = {DEEP}", "seed = [1, 2]", "effort = 2020-01-01"])
+@pytest.mark.parametrize(
+    "line", ["settings = {starts = inf}", "paired = 3", "seed = inf", f"a = {DEEP}", "seed = [1, 2]", "effort = 2020-01-01"]
+)
 def test_a_config_file_holds_no_surprise(crossvec: Run, tmp_path: Path, line: str) -> None:
     (tmp_path / "c.toml").write_text(line)
     code, out, err = crossvec("fit", "a.npy", "b.npy", "-o", tmp_path / "t", "--config", tmp_path / "c.toml")

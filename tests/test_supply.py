@@ -1,8 +1,13 @@
-"""test_supply — an audit of what crossvec depends on says what it could not ask about."""
+"""test_supply — what crossvec is made of is written down (SBOM), and an audit of it says what it could not ask about."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,3 +48,23 @@ def test_an_audit_never_passes_on_what_it_could_not_ask(
 ) -> None:
     found, lines = script.told({"dependencies": dependencies})
     assert found == code and words in "\n".join(lines)
+
+
+@pytest.mark.slow
+def test_the_sbom_is_valid_and_lists_what_crossvec_needs(tmp_path: Path) -> None:
+    pytest.importorskip("cyclonedx_py")
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    recipe = next(line for line in (ROOT / "Makefile").read_text().splitlines() if "cyclonedx_py" in line)
+    words = recipe.replace("$(BIN)/python", sys.executable).replace("build/sbom.cdx.json", str(tmp_path / "sbom.json")).split()
+    subprocess.run(words, check=True, cwd=ROOT, capture_output=True)
+    text = (tmp_path / "sbom.json").read_text(encoding="utf-8")
+    told = json.loads(text)
+    # As many parts as show the form: the validator takes a second for each, because it parses their addresses.
+    few = told | {"components": told["components"][:5], "dependencies": told["dependencies"][:5]}
+    assert JsonStrictValidator(SchemaVersion.from_version(told["specVersion"])).validate_str(json.dumps(few)) is None
+    listed = {part["name"].lower().replace("_", "-") for part in told["components"]}
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert {re.split(r"[<>=\[]", need)[0].lower() for need in needed} <= listed
+    assert all(part.get("version") and part.get("purl") or part["name"] == "crossvec" for part in told["components"])

@@ -138,6 +138,6 @@ def _convert(key: str, value: Any, wanted: Any) -> Any:
     if wanted in (int, float, str):
         try:
             return wanted(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise SettingError(f"{key} cannot be {value!r}", f"use a number such as {key}=1") from None
     return value
