@@ -7,7 +7,7 @@
 A session installs crossvec as users do and runs the core tests: spaces, stores, translators, metrics. Interpreters are those of
 the machine (pyenv, deadsnakes, uv).
 
-Run on 2026-11-22 by hand, with the same tests, on Linux: Python 3.11.7, 3.12.1 and 3.13.0, each with torch 2.13.0; and the lowest
+Run on 2026-11-22 by hand, the same tests, on Linux: Python 3.11.7, 3.12.1 and 3.13.0, each with torch 2.13.0; and the lowest
 declared versions beside torch 2.13.0 (numpy 1.26.0, pyarrow 17.0.0, scipy 1.11.1), where six tests fail that write their own
 files with newer calls of NumPy and Arrow. Not run: Python 3.14, any other torch, and these sessions themselves.
 """

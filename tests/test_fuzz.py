@@ -284,7 +284,17 @@ def test_an_answer_nested_beyond_reason_is_no_claim() -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [{"radius": 0}, {"radius": -1.0}, {"radius": "far"}, {"norm": 0}, {"norm": [1]}, {"radius": 10**400}]
+    "frame",
+    [
+        {"radius": 0},
+        {"radius": -1.0},
+        {"radius": "far"},
+        {"norm": 0},
+        {"norm": [1]},
+        {"radius": 10**400},
+        {"norm": 1e300},
+        {"radius": 1e40},
+    ],
 )
 def test_a_card_whose_rows_lie_nowhere_is_refused(tmp_path: Path, frame: dict[str, Any]) -> None:
     import torch

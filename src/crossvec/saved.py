@@ -31,6 +31,9 @@ __all__ = ["SCHEMA", "cannot_write", "check_destination", "plain", "read", "writ
 SCHEMA = 1
 """The version of the folder's layout; a reader refuses a higher one."""
 
+LONGEST = 1e19
+"""Beyond it the square of a length is infinite in float32."""
+
 TENSORS, CARD, README = "translator.safetensors", "card.json", "README.md"
 
 
@@ -161,7 +164,7 @@ def _check_frames(place: Path, frames: Any) -> None:
     for side in ("source", "target"):
         try:
             lengths = frames[side]["radius"], 1.0 if frames[side]["norm"] is None else frames[side]["norm"]
-            if all(type(length) in (int, float) and 0 < float(length) < math.inf for length in lengths):
+            if all(type(length) in (int, float) and 0 < float(length) < LONGEST for length in lengths):
                 continue
         except (KeyError, TypeError, OverflowError):
             pass
