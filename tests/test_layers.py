@@ -136,8 +136,8 @@ ASKED = {
     ("encoders/openai.py", "httpx2"),
     ("service/running.py", "socket"),
 }
-"""Who may: an address that the user has named, an endpoint that texts may go to because the user has said so, and a service that
-listens where the user has told it to."""
+"""Who may: an address that the user has named, an endpoint that texts may go to because the user has said so, and a service
+that listens where the user has told it to."""
 
 
 def test_nothing_reaches_for_the_network_unless_it_is_asked_to() -> None:
