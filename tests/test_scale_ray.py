@@ -161,20 +161,22 @@ def test_a_killed_driver_s_run_goes_on_with_what_is_missing(
 
 
 def test_what_a_worker_refuses_is_told_as_here(cluster: str, here: Path) -> None:
-    Path("bad").mkdir()
-    rows = np.ones((10, DX), np.float32)
-    rows[3] = 0
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table({"vector": pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), DX)}), "bad/a.parquet")
+    Path("bad").mkdir()
+    rows = np.ones((10, DX), np.float32)
+    for name in ("a", "b"):  # the first is looked at before any work, to weigh its rows
+        rows[3] = name == "a"
+        column = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), DX)
+        pq.write_table(pa.table({"vector": column}), f"bad/{name}.parquet")
     told = []
     for engine in (Here(), Ray(asked=2)):
         job = translation(Translator.load("t"), "bad", f"out-{len(told)}", batch=2)
         with pytest.raises(SpaceError) as error:
             job.run(engine)
         told.append((str(error.value), error.value.hint))
-    assert told[0] == told[1] and "a.parquet" in told[0][0] and "row 3" in told[0][0]
+    assert told[0] == told[1] and "b.parquet" in told[0][0] and "row 3" in told[0][0]
 
 
 def test_an_item_that_kills_every_worker_ends_the_run_with_its_name(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +200,8 @@ def test_databases_on_a_server_are_read_by_rows_and_written_row_over_row(
         order = np.argsort(space.ids)
         rows = np.frombuffer(expected[0], np.float32).reshape(-1, DY)
         assert np.allclose(space.array()[order], rows, atol=1e-6)
-        assert [space.records()[i] for i in order] == expected[2]
+        records = space.records()
+        assert [records[i] for i in order] == expected[2]
         assert stores.open(other).count() == SHARDS * ROWS and stores.open(other).describe().dim == DX
 
 
