@@ -128,7 +128,8 @@ class Reader:
         assert code == int(block.marks.get("exit code", 0)), f"{block.where} left with {code}\n{told}\n{wrong}"
         assert "Traceback" not in wrong, f"{block.where}\n{wrong}"
         if block.prints is not None:
-            assert (lost := lacking(block.prints, told)) is None, f"{block.where} does not print {lost!r} there:\n{told}"
+            seen = f"{told}\n{wrong}"  # a terminal shows both, advice last
+            assert (lost := lacking(block.prints, seen)) is None, f"{block.where} does not print {lost!r} there:\n{seen}"
 
     def shell(self, text: str) -> tuple[int, str, str]:
         """What a shell would do; commands without a sign of the shell's run in this process, which spares each a start."""

@@ -131,7 +131,7 @@ def test_a_text_in_which_the_model_knows_nothing_is_refused_by_number(crossvec: 
     [
         ("nowhere.txt o.npy -m static:model", "there is no file nowhere.txt"),
         ("t.doc o.npy -m static:model", ".jsonl"),
-        ("model o.npy -m static:model", ".txt, .jsonl"),
+        ("model o.npy -m static:model", "name a folder for them"),
         ("t.txt o.xyz -m static:model", ".xyz"),
         ("t.txt nofolder/o.npy -m static:model", "mkdir -p nofolder"),
         ("t.txt o.npy -m static:nowhere", "there is no folder nowhere"),
