@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Literal, cast
 
@@ -55,17 +56,18 @@ class Carried:
 
     def blocks(self) -> Iterator[Float[Tensor, "b d"]]:
         """Yield the rows in order, a bounded number at a time."""
-        for rows in torch.split(self.rows, BLOCK):
-            yield rows if self.map is None else unit(rows @ self.map)
+        return map(self._carry, torch.split(self.rows, BLOCK))
 
     def spaced(self, most: int) -> Float[Tensor, "b d"]:
         """Return at most so many rows, evenly spaced."""
-        rows = self.rows[:: -(-len(self) // most)]
-        return rows if self.map is None else unit(rows @ self.map)
+        return self._carry(self.rows[:: -(-len(self) // most)])
 
     def whole(self) -> Float[Tensor, "n d"]:
         """Return all rows at once."""
-        return self.rows if self.map is None else unit(self.rows @ self.map)
+        return self._carry(self.rows)
+
+    def _carry(self, rows: Float[Tensor, "b d0"]) -> Float[Tensor, "b d"]:
+        return rows if self.map is None else unit(rows @ self.map)
 
 
 def pick(index: Index, keys: int, device: str) -> Literal["exact", "ivf"]:
@@ -92,23 +94,15 @@ def neighbours(
     how = pick(index, len(keys), queries.rows.device.type)
     doing = f"finding neighbours {'through an index' if how == 'ivf' else 'exactly'}"
     progress(doing, 0.0)
-    searched = _Exact(keys.whole()) if how == "exact" else _Inverted(keys)
+    find = partial(nearest, keys=keys.whole()) if how == "exact" else _Inverted(keys).nearest
     values, indices, done = [], [], 0
     for block in queries.blocks():
-        value, place = searched.nearest(block, k)
+        value, place = find(block, k=k)
         values.append(value)
         indices.append(place)
         done += len(block)
         progress(doing, done / len(queries))
     return torch.cat(values), torch.cat(indices)
-
-
-class _Exact:
-    def __init__(self, keys: Float[Tensor, "m d"]) -> None:
-        self.keys = keys
-
-    def nearest(self, block: Float[Tensor, "b d"], k: int) -> tuple[Float[Tensor, "b k"], Int[Tensor, "b k"]]:
-        return nearest(block, self.keys, k)
 
 
 class _Inverted:

@@ -108,7 +108,8 @@ def uniform(places: Sequence[Store], want: int, seed: int = 0) -> Space:
             inside = drawn[slice(*np.searchsorted(drawn, [numbers[0], numbers[-1] + 1]))] if len(batch) else drawn[:0]
             dropped += [row + shift for row in batch.dropped]
             if len(inside) or not held:
-                picked = replace(batch, payload=None).take(np.flatnonzero(np.isin(numbers, inside)))
-                held.append(replace(picked, numbers=numbers[np.isin(numbers, inside)], vectors=picked.vectors.copy()))
+                chosen = np.flatnonzero(np.isin(numbers, inside))
+                picked = replace(batch, payload=None).take(chosen)
+                held.append(replace(picked, numbers=numbers[chosen], vectors=picked.vectors.copy()))
         begun += count
     return replace(joined([space for space in held if len(space)] or held[:1]), dropped=tuple(dropped))
