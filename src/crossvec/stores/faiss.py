@@ -32,6 +32,7 @@ from crossvec.stores.atomic import atomically
 from crossvec.stores.collection import Collection
 from crossvec.stores.documents import names
 from crossvec.stores.rows import Key, Layout, Page, uuid_of
+from crossvec.stores.tables import checked
 
 METRIC = b"crossvec.metric"
 SAMPLED = 16
@@ -325,8 +326,7 @@ def _table(path: Path) -> Any:
     if not path.is_file():
         return None
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        table.validate(full=True)  # Arrow takes offsets and text on trust, and would end the process
+        table = checked(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
         kinds = [table.schema.field(name).type for name in ("id", "document")]
         if kinds[0] != pa.int64() or kinds[1] not in (pa.string(), pa.large_string()):
             raise ValueError(f"its columns hold {kinds[0]} and {kinds[1]}")
