@@ -413,7 +413,7 @@ def by_database() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "wiki": lambda: by_direction("wiki"),
     "wiki-summary": lambda: by_aligner("wiki"),
-    "sample-size": lambda: by_size("sample-size", "wiki"),
+    "sample-size": lambda: by_size("sample-size", "small-stores", "wiki"),
     "sample-size-all": lambda: by_direction("sample-size"),
     "small-stores": lambda: by_size("small-stores"),
     "small-stores-all": lambda: by_direction("small-stores"),
