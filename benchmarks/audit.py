@@ -2,7 +2,7 @@
 
 In    DATA/NAME.npy (n, d), row i one text in every file; DATA/splits.json; DATA/texts.jsonl.gz; the encoder wordllama or minilm
 Out   results/audit/NAME.json     what `audit` or `defend` returned as JSON, or a count of alarms
-Uses  run (machine, commit), crossvec.audit
+Uses  record, crossvec.audit
 
     python benchmarks/audit.py attributes minilm wordllama       # topics read from translated rows, beside naive and ideal
     python benchmarks/audit.py keyed minilm wordllama rotate     # is the key needed? by which rung
@@ -19,12 +19,11 @@ import gzip
 import json
 import re
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run import DATA, RESULTS, commit, machine
+from record import DATA, RESULTS, save
 
 from crossvec import encoders
 from crossvec.audit import Case, Labels, Policy, Reading, Stage, audit, defend, inversion
@@ -161,7 +160,7 @@ def main() -> None:
     asked.add_argument("--pairs", action="store_true", help=f"climb the rung `pairs` too, with {KNOWN} of them")
     asked.add_argument("--standard", action="store_true", help="more rows and more effort than --quick")
     asked.add_argument("--seed", type=int, default=0)
-    asked.add_argument("--data", type=Path, default=Path(DATA))
+    asked.add_argument("--data", type=Path, default=DATA)
     given = asked.parse_args()
     started, spent = time.perf_counter(), time.process_time()
     if given.what == "alarms":
@@ -180,11 +179,7 @@ def main() -> None:
     }
     row = {name: value for name, value in vars(given).items() if name != "data"}
     name = "-".join([given.what, *given.names, *(["pairs"] if given.pairs else []), f"{given.rows}"]).replace(":", "_")
-    path = RESULTS / "audit" / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    whole = {"row": row, **result, "cost": cost, "machine": machine(), "commit": commit(), "date": date}
-    path.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    save(RESULTS / "audit" / f"{name}.json", {"row": row, **result, "cost": cost})
 
 
 if __name__ == "__main__":

@@ -16,22 +16,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
-from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 
 import numpy as np
+import record
 import torch
 
 from crossvec.aligners import create
 from crossvec.geometry import polar, unit
 from crossvec.verdict import BIAS, SURE, WEIGHTS, evidence
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "verdict"
+RESULTS = record.RESULTS / "verdict"
 ENCODERS = ("minilm", "wordllama", "potion")
 EFFORTS = {
     "hopeless": {"starts": 128, "keep": 1, "kicks": 1, "rounds": 1, "axes": 128},
@@ -141,13 +138,7 @@ def fit() -> dict[str, object]:
     unrelated = np.array([r["kind"] != "real" for r in runs])
     shipped = 1 / (1 + np.exp(-(BIAS + features @ np.array([WEIGHTS[name] for name in names]))))
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-        },
-        "torch": torch.__version__,
+        "versions": record.versions("python", "torch", "scikit-learn"),
         "runs": len(runs),
         "good": int(good.sum()),
         "unrelated": int(unrelated.sum()),
@@ -175,17 +166,17 @@ def fit() -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default=os.environ.get("CROSSVEC_WIKI", HERE.parent.parent / "shared" / "data" / "wiki"))
+    parser.add_argument("--data", type=Path, default=record.DATA)
     parser.add_argument("--fit", action="store_true")
     parser.add_argument("--most", type=int, default=10_000)
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "OF"))
     chosen = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     if chosen.fit:
-        (RESULTS / "fit.json").write_text(json.dumps(fit(), indent=1) + "\n")
+        record.save(RESULTS / "fit.json", fit(), sort=False)
         print((RESULTS / "fit.json").read_text())
         return
-    clouds = {name: torch.from_numpy(np.load(Path(chosen.data) / f"{name}.npy").astype(np.float32)) for name in ENCODERS}
+    clouds = {name: torch.from_numpy(np.load(chosen.data / f"{name}.npy").astype(np.float32)) for name in ENCODERS}
     where = RESULTS / "runs.jsonl"
     keys = ("source", "target", "rows", "effort", "seed", "kind")
     done = {tuple(json.loads(line)[k] for k in keys) for line in where.read_text().splitlines()} if where.exists() else set()

@@ -33,7 +33,8 @@ from unittest import mock
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from run import DATA, HERE, machine, place, write
+from record import DATA, HERE, machine, versions
+from run import place, write
 from torch import Tensor
 
 from crossvec import encoders
@@ -301,7 +302,7 @@ def measure(cell: Cell, row: dict[str, Any], method: str) -> dict[str, Any]:
             **({"effort": "standard", **STANDARD[method]} if method in STANDARD else {"effort": "quick", "rounds": ROUNDS}),
             "remedy": method,
         },
-        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+        "versions": versions("torch", "numpy"),
         "error": None,
     }
 

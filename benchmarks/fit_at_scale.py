@@ -2,7 +2,7 @@
 
 In    DATA/NAME.npy (n, d) with row i one text in every file; DATA/splits.json: source, target, eval
 Out   results/fit-at-scale/SHAPE-ROWS.json    seconds, CPU seconds, peak memory, scores on the real rows of `eval`, verdict
-Uses  crossvec.geometry, the `crossvec` command, run (machine, commit)
+Uses  crossvec.geometry, the `crossvec` command, record
 
 There are 36,000 real rows a side. A row made for more is a real one moved by up to half toward one of the ten nearest on its
 own side: a denser cloud, not a wider one. Every size is the beginning of one file of made rows; scores are of real rows.
@@ -20,12 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import run
 import torch
+from record import DATA, RESULTS, save
 
 from crossvec.geometry import nearest, unit
 
@@ -71,7 +70,7 @@ def made(data: Path, shape: str, side: str, rows: int, folder: Path) -> Path:
 
 
 def measure(data: Path, shape: str, rows: int, folder: Path) -> None:
-    place = run.RESULTS / "fit-at-scale" / f"{shape}-{rows}.json"
+    place = RESULTS / "fit-at-scale" / f"{shape}-{rows}.json"
     if place.exists():
         return
     ends = {side: made(data, shape, side, max(ROWS), folder) for side in ("source", "target")}
@@ -99,19 +98,15 @@ def measure(data: Path, shape: str, rows: int, folder: Path) -> None:
         "peak_memory_bytes": told["peak_memory_bytes"],
         "verdict": told["verdict"],
         "scores": scores,
-        "machine": run.machine(),
-        "commit": run.commit(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    save(place, found)
     top1 = scores["forward"]["top1"]
     print(shape, rows, f"{told['seconds']:.0f} s", f"{told['peak_memory_bytes'] / 2**30:.2f} GiB", f"top-1 {top1}", flush=True)
 
 
 def main() -> None:
     wanted = argparse.ArgumentParser(description="Fit clouds of growing size; finished sizes are skipped.")
-    wanted.add_argument("--data", type=Path, default=Path(run.DATA))
+    wanted.add_argument("--data", type=Path, default=DATA)
     wanted.add_argument("--shape", choices=SHAPES, default="minilm-wordllama")
     wanted.add_argument("--rows", type=int, nargs="*", default=list(ROWS))
     wanted.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "crossvec-scale", help="for made rows")

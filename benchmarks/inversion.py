@@ -2,7 +2,7 @@
 
 In    DATA/NAME.npy (n, d), row i one text in every file; DATA/splits.json; DATA/texts.jsonl.gz; the encoder REFERENCE
 Out   results/inversion/VICTIM-REFERENCE-ENGINE-DOCUMENTS.json     leakage measures by engine, beside shuffled, naive and ideal
-Uses  run (machine, commit), crossvec.audit
+Uses  record, crossvec.audit
 
     python benchmarks/inversion.py minilm wordllama                       # fits the translator: about two minutes
     python benchmarks/inversion.py minilm wordllama --translator FOLDER   # one that was saved before
@@ -18,13 +18,12 @@ import argparse
 import gzip
 import json
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run import DATA, RESULTS, commit, machine
+from record import DATA, RESULTS, save, versions
 
 from crossvec import encoders
 from crossvec.audit import Case
@@ -88,7 +87,7 @@ def main() -> None:
     asked.add_argument("--budget", type=float, default=3600.0, help="seconds; enough, so that the result is the seed's")
     asked.add_argument("--translator", type=Path, help="a saved translator, learned from the same splits and seed")
     asked.add_argument("--seed", type=int, default=0)
-    asked.add_argument("--data", type=Path, default=Path(DATA))
+    asked.add_argument("--data", type=Path, default=DATA)
     given = asked.parse_args()
     given.engine = given.engine or ["static", "retrieval"]
     started, spent = time.perf_counter(), time.process_time()
@@ -100,19 +99,9 @@ def main() -> None:
         "without_the_fit": given.translator is not None,
     }
     row = {name: value for name, value in vars(given).items() if name not in ("data", "translator")}
-    about = {"machine": machine(), "commit": commit(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
-    about["versions"] = {name: version(name) for name in ("numpy", "scipy", "torch", given.reference) if _installed(name)}
-    path = RESULTS / "inversion" / f"{given.victim}-{given.reference}-{'-'.join(given.engine)}-{given.documents}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps({"row": row, **result, "cost": cost, **about}, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
-
-
-def _installed(name: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(name) is not None
+    used = versions(*(name for name in ("numpy", "scipy", "torch", given.reference) if find_spec(name)))
+    name = f"{given.victim}-{given.reference}-{'-'.join(given.engine)}-{given.documents}"
+    save(RESULTS / "inversion" / f"{name}.json", {"row": row, **result, "cost": cost, "versions": used})
 
 
 if __name__ == "__main__":

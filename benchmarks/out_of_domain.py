@@ -2,7 +2,7 @@
 
 In    DATA/NAME.npy (n, d), row i one text in every file; DATA/splits.json; DATA/texts.jsonl.gz
 Out   results/out-of-domain/SOURCE-TARGET-METHOD-SEED.json     scores on `eval` (encyclopedia) and on `docs`, verdict, seconds
-Uses  domain_shift (passages of Python documentation, their encoders), run (form of a result), crossvec.fitting, evaluation
+Uses  domain_shift (passages of Python documentation, their encoders), record, crossvec.fitting, evaluation
 
 The passages are docstrings of Python's library and of installed packages, so that any machine has them; their number and a hash
 are told, since versions differ. They are encoded here by the two encoders that work offline, after a look that these give the
@@ -18,11 +18,10 @@ import json
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import run
+from record import DATA, RESULTS, save
 
 POOL = 4096
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -112,7 +111,7 @@ def main() -> int:
     ask = argparse.ArgumentParser(
         prog="out_of_domain.py", description="Score fits on another kind of text; finished rows stay."
     )
-    ask.add_argument("--data", type=Path, default=run.DATA, help="folder of the vectors and texts (or set CROSSVEC_WIKI)")
+    ask.add_argument("--data", type=Path, default=DATA, help="folder of the vectors and texts (or set CROSSVEC_WIKI)")
     ask.add_argument("--directions", nargs="+", default=["minilm-wordllama"], help="of minilm and wordllama")
     ask.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     ask.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -120,23 +119,17 @@ def main() -> int:
         "--kept", type=Path, default=Path(tempfile.gettempdir()) / "crossvec-docs", help="folder of encoded passages"
     )
     given = ask.parse_args()
-    docs = embedded(Path(given.data), given.kept)
+    docs = embedded(given.data, given.kept)
     for direction in given.directions:
         source, target = direction.split("-")
         for method in given.methods:
             for seed in given.seeds if method != "procrustes" else [0]:
-                path = run.RESULTS / "out-of-domain" / f"{direction}-{method}-{seed}.json"
+                path = RESULTS / "out-of-domain" / f"{direction}-{method}-{seed}.json"
                 if path.exists():
                     continue
                 print(path.stem, file=sys.stderr, flush=True)
                 row = {"source": source, "target": target, "aligner": method, "method": method, "seed": seed}
-                whole = {"row": row, **measure(Path(given.data), docs, source, target, method, seed)}
-                whole |= {"machine": run.machine(), "commit": run.commit()}
-                whole["date"] = datetime.now(UTC).isoformat(timespec="seconds")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                half = path.with_suffix(".tmp")
-                half.write_text(json.dumps(whole, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-                half.replace(path)
+                save(path, {"row": row, **measure(given.data, docs, source, target, method, seed)})
     return 0
 
 

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
+from record import RESULTS, load, save, versions
 
 from crossvec.aligners.maps import Linear
 from crossvec.translator import Frame, Translator
-
-RESULTS = Path(__file__).parent / "results" / "query"
 
 
 def made(dx: int, dy: int, bias: bool) -> Translator:
@@ -51,7 +47,7 @@ def main() -> None:
     asked.add_argument("--translator", type=Path, action="append", default=[])
     asked.add_argument("--dims", nargs="*", default=["384:128", "384:768", "1536:384", "3072:1536"])
     asked.add_argument("--queries", type=int, default=2000)
-    asked.add_argument("--out", type=Path, default=RESULTS / "query.json")
+    asked.add_argument("--out", type=Path, default=RESULTS / "query" / "query.json")
     given = asked.parse_args()
     torch.set_num_threads(1)
     cases = [(str(path.name), Translator.load(path)) for path in given.translator]
@@ -59,20 +55,16 @@ def main() -> None:
         dx, dy = map(int, dims.split(":"))
         cases += [("with bias" if bias else "without bias", made(dx, dy, bias)) for bias in (False, True)]
     told = {
-        "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
         "threads": 1,
-        "load_before": round(os.getloadavg()[0], 2),
-        "torch": torch.__version__,
-        "date": datetime.now(UTC).date().isoformat(),
+        "load_before": load(),
+        "versions": versions("torch"),
         "queries": given.queries,
         "cases": [
             {"translator": name, "dx": t.source.dim, "dy": t.target.dim, "map": t.forward.kind, **timed(t, given.queries)}
             for name, t in cases
         ],
     }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(told, indent=2) + "\n")
+    save(given.out, told, sort=False)
     print(json.dumps(told, indent=2))
 
 

@@ -2,7 +2,7 @@
 
 In    suite.toml; DATA/NAME.npy (n, d) with row i one text in every file; DATA/splits.json: source, target, eval
 Out   results/SUITE/ROW.json     settings, scores with controls, verdict, seconds, peak memory, machine, versions, commit
-Uses  crossvec.fitting, crossvec.evaluation; the parent process imports neither, so that a child's peak memory is its own
+Uses  record; crossvec.fitting, evaluation: the parent process imports neither, so that a child's peak memory is its own
 
 A row whose file exists is skipped, so an interrupted run goes on where it stopped. A row that fails or runs out of time is
 written too, with its error and no scores: it counts as a failure in every table.
@@ -13,20 +13,16 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results"
-DATA = os.environ.get("CROSSVEC_WIKI") or HERE.parent.parent / "shared" / "data" / "wiki"
+from record import DATA, HERE, RESULTS, save
+
 SUITES = tomllib.loads((HERE / "suite.toml").read_text(encoding="utf-8"))
 
 Row = dict[str, Any]
@@ -54,36 +50,7 @@ def place(row: Row) -> Path:
 
 
 def write(row: Row, result: dict[str, Any]) -> None:
-    path = place(row)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = {
-        "row": row,
-        **result,
-        "machine": machine(),
-        "commit": commit(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    half = path.with_suffix(".tmp")
-    half.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    half.replace(path)
-
-
-def machine() -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), cpu)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = os.environ.get("OMP_NUM_THREADS")
-    return {"system": platform.platform(terse=True), "cpu": cpu, "cores": cores, "threads": int(threads) if threads else cores}
-
-
-def commit() -> str:
-    """The commit measured; a plus sign says that the source differs from it."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()
-
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", "../src") else "")
+    save(place(row), {"row": row, **result})
 
 
 def measure(row: Row, folder: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 In    --rows N x 384, random unit vectors made here, in --shards files; a linear map to 256 dimensions
 Out   results/scale/ROWS.json     seconds by the clock and of processors, ratios per core, peak memory of a worker, the machine
-Uses  crossvec.scale; ray; the parent only starts children, so that each child's memory is its own
+Uses  record, crossvec.scale; ray; the parent only starts children, so that each child's memory is its own
 
 The stream reads, translates and writes shard by shard in one process with one thread. The workers do it under a ledger. Both
 sync every file. Clocks are told beside processor seconds, since other work on the machine stretches only the former; Ray's own
@@ -19,13 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "scale"
+import record
+
 DX, DY, BATCH, SEED = 384, 256, 8192, 0
 WORKERS = 2
 
@@ -128,10 +126,7 @@ def run(*words: object) -> dict[str, Any]:
 
 
 def measure(rows: int, shards: int, folder: Path, rounds: int) -> dict[str, Any]:
-    sys.path.insert(0, str(HERE))
-    from run import commit, machine
-
-    load = os.getloadavg()[0]
+    load = record.load()
     place = Path(tempfile.mkdtemp(prefix="crossvec-scale-", dir=folder))
     told = []
     try:
@@ -154,11 +149,8 @@ def measure(rows: int, shards: int, folder: Path, rounds: int) -> dict[str, Any]
         "rows": rows,
         "workers": WORKERS,
         "rounds": told,
-        "machine": machine(),
-        "load_before": round(load, 2),
-        "versions": {name: version(name) for name in ("ray", "torch", "numpy", "pyarrow")},
-        "commit": commit(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load_before": load,
+        "versions": record.versions("ray", "torch", "numpy", "pyarrow"),
     }
 
 
@@ -192,8 +184,7 @@ def main() -> None:
     ask.add_argument("--folder", type=Path, help="where 15 GB are free  [default: the system's place for temporary files]")
     given = ask.parse_args()
     told = measure(given.rows, given.shards, given.folder, given.rounds)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{given.rows}.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    record.save(record.RESULTS / "scale" / f"{given.rows}.json", told, sort=False)
     print(json.dumps(told, indent=1))
 
 

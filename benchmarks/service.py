@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -23,15 +22,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
-from run import RESULTS, commit, machine
+from record import RESULTS, save, versions
 
 BATCH = 256
 CONCURRENCIES = (1, 4, 16, 64)
@@ -294,17 +291,9 @@ def main() -> None:
             told = load(Path(place), *given.dims, given.rounds, given.seconds or 4)
         else:
             name, told = "soak", soak(Path(place), given.seconds or 600)
-    packages = ("numpy", "torch", "fastapi", "starlette", "uvicorn", "httptools", "orjson", "pydantic")
-    told |= {
-        "error": None,
-        "machine": machine(),
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
-        "commit": commit(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    to = RESULTS / "service" / f"{name}.json"
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    packages = ("python", "numpy", "torch", "fastapi", "starlette", "uvicorn", "httptools", "orjson", "pydantic")
+    told |= {"error": None, "versions": versions(*packages)}
+    save(RESULTS / "service" / f"{name}.json", told, sort=False)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 In    preset, precision, batch, dims, device
 Out   results/step-cost/ROW.json     seconds of a step, FLOPs counted, seconds of the same products alone, machine, versions
-Uses  crossvec.aligners.vec2vec
+Uses  record, crossvec.aligners.vec2vec
 
 The floor is measured, not quoted: every product of a step (its shapes, layouts and type are taken from the step itself) is done
 again, alone, on tensors of its own, and steps and products take turns, so that a busy machine slows both. FLOPs are 2 m k n a
@@ -19,8 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import run
 import torch
+from record import RESULTS, save, versions
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -123,7 +123,7 @@ def measure(row: dict[str, Any]) -> dict[str, Any]:
         "seconds": {"step": step, "floor": least},
         "times_the_floor": round(step / least, 3),
         "gflops": {"step": round(flops / step / 1e9, 1), "floor": round(flops / least / 1e9, 1)},
-        "versions": {"torch": torch.__version__},
+        "versions": versions("torch"),
     }
 
 
@@ -142,10 +142,7 @@ def main() -> None:
         [row["preset"], row["precision"], str(row["batch"]), *map(str, row["dims"]), row["device"]]
         + ["compiled"] * row["compile"]
     )
-    path = run.RESULTS / "step-cost" / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"row": row, **found, "machine": run.machine(), "commit": run.commit()}
-    path.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    save(RESULTS / "step-cost" / f"{name}.json", {"row": row, **found})
     print(json.dumps(found, indent=1))
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -22,13 +21,12 @@ from statistics import median
 
 import numpy as np
 import torch
-from run import commit, machine
+from record import RESULTS, save, versions
 
 from crossvec import stores
 from crossvec.aligners import Linear
 from crossvec.translator import Frame, Translator
 
-HERE = Path(__file__).resolve().parent
 DX, DY, BATCH = 384, 256, 8192
 
 
@@ -103,14 +101,9 @@ def main() -> None:
         "ratio": median(one["ratio"] for one in rounds),
         "peak_memory_bytes": max(one["crossvec"]["peak_memory_bytes"] for one in rounds),
         "rounds": rounds,
-        "machine": machine(),
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__},
-        "commit": commit(),
-        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": versions("python", "numpy", "torch"),
     }
-    to = HERE / "results" / "translate" / f"{given.rows}-{os.environ.get('OMP_NUM_THREADS', 'all')}.json"
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    save(RESULTS / "translate" / f"{given.rows}-{os.environ.get('OMP_NUM_THREADS', 'all')}.json", told, sort=False)
     print(f"median {told['ratio']:.2f}x, peak {told['peak_memory_bytes'] / 2**20:.0f} MiB")
 
 

@@ -2,7 +2,7 @@
 
 In    DATA/NAME.npy (n, d) with row i one text in every file; DATA/splits.json: source, target, eval
 Out   results/vec2vec/universal-NAMES-SEED.json     cosines, retrieval, seconds, machine, versions; ../docs/universal.png
-Uses  crossvec.aligners.vec2vec.universal, crossvec.report.heatmap, run (machine, commit)
+Uses  crossvec.aligners.vec2vec.universal, crossvec.report.heatmap, record
 
 Each encoder is trained on a part of the texts that no other one sees, so no two rows of training are one text. The latent is
 scored on the `eval` split, which nothing was trained on. A result that is there is drawn again and not measured again.
@@ -14,12 +14,11 @@ import argparse
 import json
 import sys
 import time
-from datetime import UTC, datetime
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-import run
+from record import DATA, HERE, RESULTS, save, versions
 
 
 def measure(folder: Path, names: list[str], seed: int, settings: dict[str, Any]) -> dict[str, Any]:
@@ -74,28 +73,23 @@ def measure(folder: Path, names: list[str], seed: int, settings: dict[str, Any])
         "trace": list(universal.trace),
         "seconds": seconds,
         "peak_memory_bytes": peak_memory(),
-        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+        "versions": versions("torch", "numpy"),
         "error": None,
     }
 
 
 def main() -> int:
     ask = argparse.ArgumentParser(prog="universal.py", description="Measure and draw the latent of several encoders.")
-    ask.add_argument("--data", type=Path, default=run.DATA, help="folder of the vectors (or set CROSSVEC_WIKI)")
+    ask.add_argument("--data", type=Path, default=DATA, help="folder of the vectors (or set CROSSVEC_WIKI)")
     ask.add_argument("--spaces", nargs="+", default=["minilm", "wordllama", "potion"], help="the first is the hub of the start")
     ask.add_argument("--seed", type=int, default=0)
     ask.add_argument("--settings", type=json.loads, default={"precision": "bf16"}, help="of the aligner, as JSON")
-    ask.add_argument("--picture", type=Path, default=run.HERE.parent / "docs" / "universal.png")
+    ask.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "universal.png")
     given = ask.parse_args()
-    path = run.RESULTS / "vec2vec" / f"universal-{'-'.join(given.spaces)}-{given.seed}.json"
+    path = RESULTS / "vec2vec" / f"universal-{'-'.join(given.spaces)}-{given.seed}.json"
     if not path.exists():
         row = {"part": "universal", "spaces": given.spaces, "seed": given.seed, "settings": given.settings}
-        whole = {"row": row, **measure(Path(given.data), given.spaces, given.seed, given.settings)}
-        whole |= {"machine": run.machine(), "commit": run.commit(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        half = path.with_suffix(".tmp")
-        half.write_text(json.dumps(whole, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-        half.replace(path)
+        save(path, {"row": row, **measure(given.data, given.spaces, given.seed, given.settings)})
     from crossvec.report.heatmap import draw_cosines
 
     told = json.loads(path.read_text(encoding="utf-8"))["cosines"]

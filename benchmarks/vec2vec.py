@@ -2,7 +2,7 @@
 
 In    DATA/NAME.npy (n, d) with row i one text in every file; DATA/splits.json: source, target, eval
 Out   results/vec2vec/PART-SOURCE-TARGET-VARIANT-SEED.json     scores of the linear start and of the end
-Uses  crossvec.aligners, run (machine, commit)
+Uses  crossvec.aligners, record
 
 A row whose file exists is skipped, so an interrupted run goes on where it stopped. Linear maps are found once a direction and
 seed and kept in a folder of their own, with the seconds that took; each row runs in its own process. Scores are of the centred
@@ -21,11 +21,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import run
+from record import DATA, RESULTS, save, versions
 
 Row = dict[str, Any]
 
@@ -77,7 +76,7 @@ def rows_of(part: str) -> Iterator[Row]:
 
 def place(row: Row) -> Path:
     name = "-".join(str(row[key]) for key in ("part", "source", "target", "variant", "seed"))
-    return run.RESULTS / "vec2vec" / f"{name}.json"
+    return RESULTS / "vec2vec" / f"{name}.json"
 
 
 def measure(row: Row, folder: Path, starts: Path) -> dict[str, Any]:
@@ -153,7 +152,7 @@ def measure(row: Row, folder: Path, starts: Path) -> dict[str, Any]:
         "healthy": best.healthy,
         "peak_memory_bytes": peak_memory(),
         "recipe": {**vars(settings.recipe()), **vars(settings.objective(pairs=pairs))},
-        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+        "versions": versions("torch", "numpy"),
         "error": None,
     }
 
@@ -184,13 +183,7 @@ def started(spaces: dict[str, Any], kept: Path) -> tuple[Any, float]:
 
 
 def child(row: Row, folder: Path, starts: Path) -> None:
-    path = place(row)
-    whole = {"row": row, **measure(row, folder, starts), "machine": run.machine(), "commit": run.commit()}
-    whole["date"] = datetime.now(UTC).isoformat(timespec="seconds")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_suffix(".tmp")
-    half.write_text(json.dumps(whole, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
-    half.replace(path)
+    save(place(row), {"row": row, **measure(row, folder, starts)})
 
 
 def table(part: str) -> None:
@@ -208,7 +201,7 @@ def table(part: str) -> None:
 def main() -> int:
     ask = argparse.ArgumentParser(prog="vec2vec.py", description="Measure the network; finished rows are skipped.")
     ask.add_argument("part", nargs="?", choices=list(VARIANTS))
-    ask.add_argument("--data", type=Path, default=run.DATA, help="folder of the vectors (or set CROSSVEC_WIKI)")
+    ask.add_argument("--data", type=Path, default=DATA, help="folder of the vectors (or set CROSSVEC_WIKI)")
     ask.add_argument(
         "--starts", type=Path, default=Path(tempfile.gettempdir()) / "crossvec-starts", help="folder of linear maps"
     )
@@ -217,7 +210,7 @@ def main() -> int:
     ask.add_argument("--row", type=json.loads, help=argparse.SUPPRESS)
     given = ask.parse_args()
     if given.row:
-        child(given.row, Path(given.data), given.starts)
+        child(given.row, given.data, given.starts)
         return 0
     if not given.part:
         ask.error(f"name a part: {', '.join(VARIANTS)}")
