@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -198,6 +199,18 @@ def test_annealing_from_near_the_truth_does_not_leave_it_and_tells_its_objective
     assert objective == pytest.approx(float(cubic(m, reached) / (m.tx.norm() * m.ty.norm())), abs=1e-4)
     assert objective > 0.95
     assert (m.natural(reached) * truth).sum() > 0.9 * m.natural(reached).norm() * truth.norm()
+
+
+@pytest.mark.parametrize("clusters", [0, 10])
+def test_steps_of_half_the_digits_lead_to_the_same_place_and_are_judged_with_all_of_them(clusters: int) -> None:
+    d = 12
+    r = rotation(d)
+    (zx, ax), (zy, ay) = on_axes(cloud(2000, d, 1)), on_axes(cloud(2000, d, 2) @ r)
+    m = Clouds.of(zx, zy, clusters, d, seeded(0)).moments(d, d)
+    start = polar(ax.T @ r @ ay + 0.1 * normal(d, d))
+    (exact, _), (hasty, gradient) = (one.anneal(start, POWERS) for one in (m, replace(m, hasty=m.rounded(torch.bfloat16))))
+    assert gradient.dtype == torch.float32
+    assert hasty == pytest.approx(exact, abs=1e-3)
 
 
 @given(seed=st.integers(0, 10_000))

@@ -16,11 +16,12 @@ sharply; then both vote, softly: what they became assigns best together, and sof
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.optim.adam import adam
 
 from crossvec.aligners import Linear, Step
 from crossvec.aligners.plans import Deviations, deviations, imitation, means, products, voted
@@ -107,7 +108,8 @@ class _Round:
             size = map_.weight.shape[1] ** 0.5 / map_.weight.norm().clamp_min(TINY)  # so that a step of Adam means the same
             self.weights.append((map_.weight * size).requires_grad_())
             self.biases.append((map_.bias * size).requires_grad_())
-        self.optimiser = torch.optim.Adam(self.weights + self.biases)
+        self.taken = 0
+        self.slopes = [(torch.zeros_like(one), torch.zeros_like(one)) for one in self.weights + self.biases]
 
     def step(self, a: Float[Tensor, "k dx"], b: Float[Tensor, "l dy"], rate: float) -> None:
         """Take one step on a batch of each cloud."""
@@ -121,16 +123,25 @@ class _Round:
                 means(products(there / (wide.there * warmth), b, self.fast), a, b, self.fast)[0],
                 means(products(back / (wide.back * warmth), a, self.fast), b, a, self.fast)[0],
             )
-        self.optimiser.zero_grad()
         for each, (rows, keys) in enumerate(((a, b), (b, a))):
             with torch.enable_grad():
                 found = unit(torch.addmm(self.biases[each], rows, self.weights[each]))
                 with torch.autocast(self.kind, self.fast, enabled=self.fast != torch.float32):
                     loss = imitation(found, keys, meant[each], self.how.student * wide[each])
                 torch.autograd.backward(loss)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.step()
+        self._descend(rate)
+
+    def _descend(self, rate: float) -> None:
+        """Take Adam's step. The class of that name imports torch's compiler first, which takes longer than all the steps."""
+        every = self.weights + self.biases
+        slopes, squares = (list(side) for side in zip(*self.slopes, strict=True))
+        taken = [torch.tensor(float(self.taken)) for _ in every]
+        with torch.no_grad():
+            adam(every, [cast(Tensor, one.grad) for one in every], slopes, squares, [], taken, amsgrad=False, beta1=0.9,
+                 beta2=0.999, lr=rate, weight_decay=0.0, eps=1e-8, maximize=False)  # fmt: skip
+        self.taken += 1
+        for one in every:
+            one.grad = None
 
     def maps(self) -> Maps:
         there, back = (Linear(w.detach(), b.detach()) for w, b in zip(self.weights, self.biases, strict=True))

@@ -12,7 +12,7 @@ both (benchmarks/LOG.md, domain shift).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -27,7 +27,10 @@ WITHIN = 2.0  # weight of the moments within clusters against those of the whole
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """The third moments of two clouds on their first axes, the scales divided out of those axes and the spread that is left."""
+    """The third moments of two clouds on their first axes, the scales divided out of those axes and the spread that is left.
+
+    `hasty`: the same in a faster type; annealing takes its steps by it, and judges where they lead by the whole.
+    """
 
     tx: Float[Tensor, "kx kx kx"]
     ty: Float[Tensor, "ky ky ky"]
@@ -35,6 +38,7 @@ class Moments:
     scale_y: Float[Tensor, " ky"]
     spread_x: Float[Tensor, " kx"]
     spread_y: Float[Tensor, " ky"]
+    hasty: Moments | None = None
 
     @classmethod
     def of(cls, zx: Float[Tensor, "n dx"], zy: Float[Tensor, "m dy"], kx: int, ky: int, damping: float = 0.0) -> Moments:
@@ -49,12 +53,12 @@ class Moments:
 
     def gradient(self, r: Float[Tensor, "kx ky"]) -> Float[Tensor, "kx ky"]:
         """Return <T_x(., R, R), T_y>, a third of the derivative of f; rectangular R, about kx^3 ky products."""
-        kx, ky = r.shape
+        (kx, ky), way = r.shape, r.to(self.tx.dtype)
         if kx >= ky:
-            inner = torch.einsum("abj,bi->aij", (self.tx.reshape(-1, kx) @ r).view(kx, kx, ky), r)
-            return inner.reshape(kx, -1) @ self.ty.reshape(ky, -1).T
-        inner = torch.einsum("abj,bi->aij", (self.ty.reshape(-1, ky) @ r.T).view(ky, ky, kx), r.T)
-        return self.tx.reshape(kx, -1) @ inner.reshape(ky, -1).T
+            inner = way.T @ (self.tx.reshape(-1, kx) @ way).view(kx, kx, ky)
+            return (inner.reshape(kx, -1) @ self.ty.reshape(ky, -1).T).to(r.dtype)
+        inner = way @ (self.ty.reshape(-1, ky) @ way.T).view(ky, ky, kx)
+        return (self.tx.reshape(kx, -1) @ inner.reshape(ky, -1).T).to(r.dtype)
 
     def gradients(self, r: Float[Tensor, "b k k"]) -> Float[Tensor, "b k k"]:
         """Return `gradient` for many square rotations at once."""
@@ -82,9 +86,9 @@ class Moments:
 
         On few axes plain steps may leave an optimum again (seen at 8: f fell from .93 to .38), so the start is kept in mind.
         """
-        annealed = r
+        annealed, steps = r, self.hasty or self
         for power in powers:
-            annealed = polar(self.gradient(annealed), power)
+            annealed = polar(steps.gradient(annealed), power)
         return max(self.settle(annealed), self.settle(r), key=lambda reached: reached[0])
 
     def settle(self, r: Float[Tensor, "kx ky"]) -> tuple[float, Float[Tensor, "kx ky"]]:
@@ -98,6 +102,10 @@ class Moments:
         whole[: r.shape[0], : r.shape[1]] = r
         return whole
 
+    def rounded(self, kind: torch.dtype) -> Moments:
+        """Return the moments in another type."""
+        return replace(self, tx=self.tx.to(kind), ty=self.ty.to(kind))
+
     def natural(self, r: Float[Tensor, "kx ky"]) -> Float[Tensor, "kx ky"]:
         """Return the map between axes of their own length that a rotation between scaled axes stands for."""
         return r / self.scale_x[:, None] / self.scale_y
@@ -107,7 +115,11 @@ class Moments:
 class Joined(Moments):
     """Third moments of the whole clouds and of `within`, their rows less the mean of their cluster, on the same axes."""
 
-    within: Moments
+    within: Moments = field(kw_only=True)
+
+    def rounded(self, kind: torch.dtype) -> Moments:
+        """Return the moments in another type."""
+        return replace(self, tx=self.tx.to(kind), ty=self.ty.to(kind), within=self.within.rounded(kind))
 
     def gradient(self, r: Float[Tensor, "kx ky"]) -> Float[Tensor, "kx ky"]:
         """Return the derivative of f, up to a factor; rectangular R."""

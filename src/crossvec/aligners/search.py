@@ -18,7 +18,7 @@ a short time, the best for longer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from crossvec.aligners import Step, silent
 from crossvec.aligners.objective import Clouds, Moments
-from crossvec.geometry import TINY, polar, polar_batch
+from crossvec.geometry import TINY, fast_type, polar, polar_batch
 
 FIRST_AXES = 12  # most starts find their basin at 12 axes; 8 has wrong optima above the truth, 20 has too many basins
 BATCH = 128
@@ -125,6 +125,7 @@ def _pooled(
     moments: Moments, found: Float[Tensor, "b k k"], kicks: int, generator: torch.Generator, progress: Step
 ) -> list[Float[Tensor, "kx ky"]]:
     """Return the best rotations of the pool, best first: many chains of few kicks, then fewer chains of more."""
+    moments = replace(moments, hasty=moments.rounded(fast_type(moments.tx.device.type)))
     pool = [moments.anneal(moments.embed(one), POWERS) for one in found[: POOL[0][0]]]
     spent, whole = 0.0, sum(chains * each for chains, each in POOL)
     for chains, each in POOL:
