@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 
 import numpy as np
@@ -30,6 +31,18 @@ TIE = 1e-6
 
 BUDGET = 2**23
 """Similarities held at a time: 32 MiB in float32, small enough to stay near the processor."""
+
+Found = tuple[Tensor, ...]
+Over = Callable[..., Iterator[tuple[slice, Found]]]
+"""What `over_blocks` is: (find, queries (n, d), pool (m, d), step, *known) -> rows and what was found, in any order."""
+
+
+def over_blocks(
+    find: Callable[..., Found], queries: Float[Tensor, "n d"], pool: Float[Tensor, "m d"], step: int, *known: Tensor
+) -> Iterator[tuple[slice, Found]]:
+    """Yield rows and find(rows, their cosines (c, m), *known) for blocks of `step` queries, one after the other."""
+    for rows, block in _blocks(queries, pool, step):
+        yield rows, find(rows, block, *known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +118,14 @@ def retrieve(
     *,
     csls_neighbours: int = 10,
     chunk: int | None = None,
+    over: Over = over_blocks,
     progress: Callable[[float], None] = lambda _fraction: None,
 ) -> Retrieval:
     """Rank each query's true match (same row number) in the pool, and each pool row's in the queries.
 
     Both clouds are unit float32 rows (zero rows allowed). CSLS(q, p) = 2 cos(q, p) - r(q) - r(p), with r the mean cosine to
     the `csls_neighbours` nearest rows of the other cloud (at most all of it); 0 leaves CSLS out. `chunk` queries are scored
-    at a time; `progress` is told the finished fraction.
+    at a time, `over` goes over the blocks of them, perhaps on other machines; `progress` is told the finished fraction.
 
     Raises SpaceError for clouds of different shapes, of fewer than two rows, or with NaN or infinite values.
     """
@@ -128,46 +142,42 @@ def retrieve(
             raise SpaceError(f"the {name} have rows that are not finite", "inspect the translator's output for NaN or infinity")
 
     step = min(n, chunk or max(1, BUDGET // n))
-    own = torch.einsum("nd,nd->n", queries, pool)
-    plain = _Tally(own, own)
-    csls = None
     passes = 2 if csls_neighbours else 1
+    radii: tuple[Tensor, ...] = ()
     if csls_neighbours:
-        of_query, of_pool = csls_radii(queries, pool, csls_neighbours, chunk=step, progress=lambda f: progress(f / passes))
+        radii = csls_radii(queries, pool, csls_neighbours, chunk=step, over=over, progress=lambda f: progress(f / passes))
+    counts = torch.zeros(passes, 2, 2, n, dtype=torch.int64, device=pool.device)  # rule; forward, backward; above, level; row
+    done = 0
+    for rows, found in over(_tallies, queries, pool, step, torch.einsum("nd,nd->n", queries, pool), *radii):
+        for rule, forward, backward in zip(counts, found[::2], found[1::2], strict=True):
+            rule[0, :, rows] += forward
+            rule[1] += backward
+        done += rows.stop - rows.start
+        progress((passes - 1 + done / n) / passes)
+    # The true match is level with itself.
+    ways = [BothWays(*(Ranks(above, level - above - 1, n) for above, level in rule)) for rule in counts]
+    return Retrieval(ways[0], ways[1] if radii else None)
+
+
+def _tallies(rows: slice, block: Float[Tensor, "c n"], own: Float[Tensor, " n"], *radii: Float[Tensor, " n"]) -> Found:
+    """Count who scores above, and at least level with, the true matches: forward (2, c) and backward (2, n), rule by rule."""
+    rules = [(block, block, own, own)]
+    if radii:
+        of_query, of_pool = radii
         # Half of CSLS, less a constant of the row that is ranked for: the order is the same and ties stay on one scale.
-        csls = _Tally(own - of_pool / 2, own - of_query / 2)
-    flags = pool.new_empty(step, n)
-    for rows, block in _blocks(queries, pool, step):
-        plain.add(rows, block, block, flags)
-        if csls:
-            csls.add(rows, block - of_pool / 2, block - of_query[rows, None] / 2, flags)
-        progress((passes - 1 + rows.stop / n) / passes)
-    return Retrieval(plain.ranks(), csls.ranks() if csls else None)
+        rules.append((block - of_pool / 2, block - of_query[rows, None] / 2, own - of_pool / 2, own - of_query / 2))
+    flags = torch.empty_like(block)
 
+    def counted(scores: Tensor, true: Tensor, axis: int) -> Tensor:
+        # Comparing into float flags and summing them is ten times faster than summing booleans; exact below 2^24 rows.
+        above = torch.gt(scores, true + TIE, out=flags).sum(axis).long()
+        return torch.stack([above, torch.ge(scores, true - TIE, out=flags).sum(axis).long()])
 
-class _Tally:
-    """Counts, block by block, of rows that score above and level with the true match; side 0 is forward, side 1 backward."""
-
-    def __init__(self, forward: Float[Tensor, " n"], backward: Float[Tensor, " n"]) -> None:
-        self.own = forward, backward
-        self.above = torch.zeros(2, len(forward), dtype=torch.int64, device=forward.device)
-        self.level = torch.zeros_like(self.above)
-
-    def add(
-        self, rows: slice, forward: Float[Tensor, "c n"], backward: Float[Tensor, "c n"], flags: Float[Tensor, "_ n"]
-    ) -> None:
-        sides = (forward, self.own[0][rows, None], rows, 1), (backward, self.own[1], slice(None), 0)
-        out = flags[: len(forward)]
-        for side, (scores, own, where, axis) in enumerate(sides):
-            # Comparing into float flags and summing them is ten times faster than summing booleans; exact below 2^24 rows.
-            above = torch.gt(scores, own + TIE, out=out).sum(axis).long()
-            self.above[side, where] += above
-            self.level[side, where] += torch.ge(scores, own - TIE, out=out).sum(axis).long() - above
-
-    def ranks(self) -> BothWays:
-        tied = self.level - 1  # the true match is level with itself
-        n = tied.shape[1]
-        return BothWays(Ranks(self.above[0], tied[0], n), Ranks(self.above[1], tied[1], n))
+    return tuple(
+        side
+        for forward, backward, mine, theirs in rules
+        for side in (counted(forward, mine[rows, None], 1), counted(backward, theirs, 0))
+    )
 
 
 def _blocks(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], step: int) -> Iterator[tuple[slice, Float[Tensor, "c m"]]]:
@@ -184,6 +194,7 @@ def csls_radii(
     neighbours: int = 10,
     *,
     chunk: int | None = None,
+    over: Over = over_blocks,
     progress: Callable[[float], None] = lambda _fraction: None,
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " m"]]:
     """Return the mean cosine of each query to its nearest pool rows, and of each pool row to its nearest queries.
@@ -193,13 +204,25 @@ def csls_radii(
     near_pool, near_queries = min(neighbours, len(pool)), min(neighbours, len(queries))
     of_query = queries.new_empty(len(queries))
     best = pool.new_full((near_queries, len(pool)), -torch.inf)
-    for rows, block in _blocks(queries, pool, chunk or max(1, BUDGET // len(pool))):
-        of_query[rows] = block.topk(near_pool, dim=1).values.mean(1)
-        # Few columns change once the first blocks are in, and sorting columns is what costs.
-        columns = (block.amax(0) > best.amin(0)).nonzero().squeeze(1)
-        best[:, columns] = torch.cat([best[:, columns], block[:, columns]]).topk(near_queries, dim=0).values
-        progress(rows.stop / len(queries))
+    # Kept up to date as blocks come in. Who works elsewhere sees it as it was, and finds more than is of use.
+    least = pool.new_full((len(pool),), -torch.inf)
+    find = partial(_near, near_pool=near_pool, near_queries=near_queries)
+    done = 0
+    for rows, (means, columns, values) in over(find, queries, pool, chunk or max(1, BUDGET // len(pool)), least):
+        of_query[rows] = means
+        best[:, columns] = torch.cat([best[:, columns], values]).topk(near_queries, dim=0).values
+        least[columns] = best[:, columns].amin(0)
+        done += rows.stop - rows.start
+        progress(done / len(queries))
     return of_query, best.mean(0)
+
+
+def _near(rows: slice, block: Float[Tensor, "c m"], least: Float[Tensor, " m"], *, near_pool: int, near_queries: int) -> Found:
+    """Return each query's mean cosine to its nearest pool rows, and which pool rows have nearer queries here, and how near."""
+    # Few columns change once the first blocks are in, and sorting columns is what costs.
+    columns = (block.amax(0) > least).nonzero().squeeze(1)
+    values = block[:, columns].topk(min(near_queries, len(block)), dim=0).values
+    return block.topk(near_pool, dim=1).values.mean(1), columns, values
 
 
 def nearest_other(rows: Float[Tensor, "n d"], *, chunk: int | None = None) -> Float[Tensor, " n"]:
