@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
 
 import encoding
@@ -422,6 +423,19 @@ def test_a_fit_on_shards_draws_from_all_of_them(here: Path, crossvec: Run) -> No
     assert Translator.load("f").card["source"]["rows_used"] == 100
 
 
+@pytest.mark.parametrize("ending", [".npy", ".fvecs", ".safetensors", ".arrow", ".npz", ".jsonl.gz", ".parquet", ".h5"])
+def test_only_of_a_file_that_cannot_be_mapped_the_sample_is_drawn_as_rows_pass_by(ending: str, tmp_path: Path) -> None:
+    from crossvec.cli import align
+
+    if ending == ".h5":
+        pytest.importorskip("h5py")
+    place = stores.open(tmp_path / f"x{ending}")
+    place.write([Space.of(np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32))])
+    mapped = ending in (".npy", ".fvecs", ".safetensors", ".arrow")
+    assert place.mapped == mapped
+    assert len(align._drawn(str(tmp_path / f"x{ending}"), 10, 0)) == (40 if mapped else 10)
+
+
 # --- scores
 
 
@@ -430,12 +444,12 @@ def test_scores_by_blocks_are_those_of_one_process_to_the_last_rank(rows: int, m
     from crossvec import evaluation, metrics
     from crossvec.scale import scoring
 
-    for module in (metrics, scoring):
-        monkeypatch.setattr(module, "BUDGET", 100 * rows)  # blocks of a hundred queries, out of order
+    monkeypatch.setattr(metrics, "BUDGET", 100 * rows)  # blocks of a hundred queries, out of order
 
     class Backwards(Here):
         def map(self, task, items):
-            return ((item, task(item)) for item in reversed(list(items)))
+            away = pickle.loads(pickle.dumps(task, protocol=5))  # noqa: S301  # as it comes to a worker
+            return ((item, away(item)) for item in reversed(list(items)))
 
     made = make_world(n=400, m=400, pool=rows, paired=True, dx=12, dy=8, latent=8, clusters=3, seed=2)
     pairs = np.stack([np.arange(400)] * 2, axis=1)

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 ALIGNED, INCONCLUSIVE = 0, 3
 
-READ_WHOLE = (".parquet", ".jsonl", ".jsonl.gz", ".npz", ".hdf5", ".h5")
-"""Formats whose rows cannot be mapped: of a large one a sample is drawn as the rows pass by."""
-
 
 @click.command(short_help="Learn a translator from two spaces, without pairs.", epilog=options.STORES)
 @click.argument("source")
@@ -202,14 +199,12 @@ def _drawn(url: str, most: int, seed: int) -> Space:
     """Return a store's rows, or `most` of them drawn from all; a folder or a pattern is its shards in a row."""
     from crossvec import stores
     from crossvec.scale import shards
-    from crossvec.stores.collection import Collection
     from crossvec.stores.sampling import uniform
 
     found = shards.addresses_of(url)
     places = [stores.open(one) for one in found or [url]]
-    # A file that is mapped need not pass by: only what is drawn from it is ever read.
-    read_whole = isinstance(places[0], Collection) or getattr(places[0], "format", "") in READ_WHOLE
-    if found is None and (not read_whole or places[0].describe().rows <= most):
+    # Rows that are mapped need not pass by: only what is drawn of them is ever read.
+    if found is None and (getattr(places[0], "mapped", False) or places[0].describe().rows <= most):
         return options.opened(url)
     space = uniform(places, most, seed)
     if space.dropped:

@@ -80,6 +80,11 @@ class FileStore(ABC):
         return self.path.name.removesuffix(".gz").rpartition(".")[0] or self.path.name
 
     @property
+    def mapped(self) -> bool:
+        """Whether `load` maps the vectors, so that only those that are asked for are ever read."""
+        return type(self)._whole is not FileStore._whole
+
+    @property
     def kept(self) -> frozenset[str]:
         """Of "ids" and "payload", what the option `keep` lets through."""
         keep = self.address.options.get("keep", "all")
