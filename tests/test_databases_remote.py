@@ -182,7 +182,7 @@ def test_patterns_and_aliases_of_several_indexes_are_refused(index: tuple[Search
     server, url = index
     for name in ("books", "books-2"):
         opened(url.replace("books", name)).write([Space.of(cloud(2), [1, 2])])
-    server.aliases = {"all": ["books", "books-2"], "now": ["books-2"]}
+    server.aliases = {"all": {"books": {}, "books-2": {}}, "now": {"books-2": {}}}
     assert len(opened(url.replace("books", "now")).load()) == 2
     with pytest.raises(StoreError, match="stands for 2 indexes"):
         opened(url.replace("books", "all")).describe()

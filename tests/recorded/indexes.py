@@ -7,14 +7,18 @@ Written from (read in stored copies, November 2026):
   https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-open-point-in-time        POST /{index}/_pit
   https://www.elastic.co/search-labs/blog/elasticsearch-exclude-vectors-from-source               _source.exclude_vectors
   https://github.com/elastic/elasticsearch/pull/131907                                            from 9.2: left out by default
+  https://www.elastic.co/guide/en/elasticsearch/reference/8.17/indices-get-alias.html             GET /_alias/{name}, 404
+  https://www.elastic.co/guide/en/elasticsearch/reference/8.14/indices-aliases.html               POST /_aliases, in one step
+  https://docs.opensearch.org/3.3/api-reference/alias/                                            the same in OpenSearch
   https://docs.opensearch.org/latest/search-plugins/searching-data/point-in-time-api/             POST …/_search/point_in_time
   https://docs.opensearch.org/latest/mappings/supported-field-types/knn-vector                    knn_vector, space_type
   https://docs.opensearch.org/latest/mappings/supported-field-types/knn-spaces                    names of the spaces
 
-Done as they say: indexes, aliases, bulk `index` and `delete` item by item with a `_seq_no` per shard, counts, searches by ids
-and in points in time (snapshots of all shards, or of one by `preference`) sorted by `_seq_no`, with Elasticsearch's own second
-number that means nothing in another point in time; vectors left out of `_source` unless asked for; a cosine that stores unit
-rows in float32 and gives them back lengthened; dimensions, zero rows, long ids, names of fields and unknown words refused.
+Done as they say: indexes, aliases (changed all at once or not at all), bulk `index` and `delete` item by item with a `_seq_no`
+per shard, counts, searches by ids and in points in time (snapshots of all shards, or of one by `preference`) sorted by `_seq_no`,
+with Elasticsearch's own second number that means nothing in another point in time; vectors left out of `_source` unless asked
+for; a cosine that stores unit rows in float32 and gives them back lengthened; dimensions, zero rows, long ids, names of fields
+and unknown words refused.
 Not done: types of other fields (new indexes of crossvec map none), refreshing, replicas, partial failures but the one that a
 test asks for, security but one key, searching by vector.
 """
@@ -54,7 +58,7 @@ class SearchServer:
     def __init__(self, version: str = "9.2.1", opensearch: bool = False, secret: str = "") -> None:
         self.version, self.opensearch, self.secret = version, opensearch, secret
         self.indexes: dict[str, Index] = {}
-        self.aliases: dict[str, list[str]] = {}
+        self.aliases: dict[str, dict[str, dict[str, Any]]] = {}  # what an alias says of each of its indexes
         self.pits: dict[str, list[tuple[int, int, int, str, dict[str, Any]]]] = {}
         self.failing = False  # one shard does not answer
         self.seen: list[Request] = []
@@ -86,6 +90,12 @@ class SearchServer:
                 return Answer({"name": "node", "cluster_name": "tests", "version": told, "tagline": "You Know, for Search"})
             case ("GET", "*", "_alias"):
                 return Answer({name: {"aliases": {}} for name in self.indexes})
+            case ("GET", "_alias", name):
+                if name not in self.aliases:
+                    raise Refused(Answer({"error": f"alias [{name}] missing", "status": 404}, 404))
+                return Answer({index: {"aliases": {name: told}} for index, told in self.aliases[name].items()})
+            case ("POST", "_aliases"):
+                return self._alias(request.body)
             case ("GET", name):
                 held = {each: self.indexes[each] for each in self._meant(name)}
                 return Answer({each: self._told(each, index) for each, index in held.items()})
@@ -126,12 +136,37 @@ class SearchServer:
         return _error(404, "index_not_found_exception", f"no such index [{name}]")
 
     def _meant(self, name: str) -> list[str]:
-        found = self.aliases.get(name) or [name]
+        found = list(self.aliases.get(name, {})) or [name]
         if any(each not in self.indexes for each in found):
             raise self._missing(name)
         return found
 
     # --- indexes
+
+    def _alias(self, body: dict[str, Any]) -> Answer:
+        """Do all actions or none."""
+        coming = {name: dict(indexes) for name, indexes in self.aliases.items()}
+        for action in body["actions"]:
+            ((what, asked),) = action.items()
+            told = dict(asked)
+            index, alias = told.pop("index"), told.pop("alias")
+            if index not in self.indexes:
+                raise self._missing(index)
+            if what == "remove":
+                if index not in coming.get(alias, {}):
+                    raise _error(404, "aliases_not_found_exception", f"aliases [{alias}] missing")
+                del coming[alias][index]
+            elif what == "add":
+                if alias in self.indexes:
+                    reason = f"Invalid alias name [{alias}]: an index or data stream exists with the same name as the alias"
+                    raise _error(400, "invalid_alias_name_exception", reason)
+                if strange := set(told) - {"filter", "index_routing", "search_routing", "is_write_index", "is_hidden"}:
+                    raise _error(400, "x_content_parse_exception", f"[alias_action] unknown field {sorted(strange)}")
+                coming.setdefault(alias, {})[index] = told
+            else:
+                raise _error(400, "x_content_parse_exception", f"[aliases] unknown field [{what}]")
+        self.aliases = {name: indexes for name, indexes in coming.items() if indexes}
+        return Answer({"acknowledged": True, "errors": False})
 
     def _told(self, name: str, index: Index) -> dict[str, Any]:
         told = {"number_of_shards": str(SHARDS), "number_of_replicas": "1", "provided_name": name}

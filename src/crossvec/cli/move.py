@@ -21,16 +21,19 @@ from crossvec.errors import StoreError, UsageError
 if TYPE_CHECKING:
     from crossvec.encoders import Encoder
     from crossvec.migration import Evidence, Journal
+    from crossvec.stores.turns import Turn
 
 LEARNING = ("run", "translator", "target", "output", "effort", "format", "config")
 """Options that the line which follows a plan has no use for."""
 
 EXITS = {"PASS": 0, "FAIL": 1, "WARN": 3}
+NOT_SWITCHED = 4  # the gate passed, and the names stayed as they are
 NEXT = {
     "PASS": "next: make its index, then point your application at {dest}; {source} is unchanged (docs/migrate.md)",
     "WARN": "next: before you switch to {dest}, measure with texts: --encoder NAME --texts FILE; {source} is unchanged",
     "FAIL": "next: stay with {source}, which is unchanged; teach more (--encoder NAME --texts FILE, --sample), or embed anew",
 }
+SWITCHED = "next: embed queries of {name} by the new model; the old rows are {aside}, to go back to (docs/migrate.md)"
 
 
 @click.command(short_help="Carry a store to another model, checked and judged.", epilog=options.STORES)
@@ -48,6 +51,7 @@ NEXT = {
 @click.option("--journal", metavar="FILE", help="Where to note how far it is.  [default: beside the translator]")
 @click.option("--min-retention", type=click.FloatRange(0, 1), default=0.8, show_default=True, help="What the gate asks for.")
 @click.option("--sample", type=click.IntRange(24), default=4000, show_default=True, help="Rows to measure with.")
+@click.option("--switch", is_flag=True, help="When the gate passes, let SOURCE's name lead to the new rows; the old ones stay.")
 @click.option("--in-place", is_flag=True, hidden=True, help="Refused, with the way round.")
 @click.option("--force", is_flag=True, help="Go on though the rows do not look like the translator's source.")
 @click.option("--send-texts", is_flag=True, help="Allow that texts leave this machine, for a model behind an endpoint.")
@@ -72,6 +76,7 @@ def migrate(
     journal: str | None,
     min_retention: float,
     sample: int,
+    switch: bool,
     in_place: bool,
     force: bool,
     send_texts: bool,
@@ -85,8 +90,9 @@ def migrate(
 ) -> int:
     """Carry the rows of SOURCE into the space of a new model and write them to DEST, a new store, with their ids and payload.
 
-    Without --run nothing is written to DEST. Killed, the same line goes on where it stopped. Exit code 0 when the gate
-    passes, 1 when it fails, 3 when nothing is sure.
+    Without --run nothing is written to DEST. Killed, the same line goes on where it stopped. With --switch, SOURCE's name
+    leads to the new rows in the end, and the old rows stay under another name. Exit code 0 when the gate passes, 1 when it
+    fails, 3 when nothing is sure, 4 when names could not be switched.
     """
     from crossvec import migration, report, saved, stores
     from crossvec.migration.journal import Journal
@@ -95,7 +101,7 @@ def migrate(
     if in_place:
         raise UsageError(
             "crossvec does not migrate in place: a killed run would leave one collection with two models' rows",
-            "migrate to a new collection beside the old one, then switch your application over (docs/migrate.md)",
+            "migrate to a new collection beside the old one, with --switch: then SOURCE's name leads to the new rows",
         )
     if translator and (target or output):
         raise UsageError("--translator says which one to use", "leave --target and --output out")
@@ -103,7 +109,7 @@ def migrate(
     folder = translator or output or _folder(dest)
     path = Path(journal) if journal else Path(f"{folder.rstrip('/')}.migration.json")
     held = Journal.load(path)
-    if held is not None and (held.source, held.dest) != (source, dest):
+    if held is not None and not held.moves(source, dest):
         if not held.rows_written:
             path.unlink()  # nothing came of it
             held = None
@@ -111,6 +117,8 @@ def migrate(
             raise UsageError(f"{path} is the journal of another migration", "name another with --journal, or another -o")
         else:
             path, held = _own(path, source, dest)
+    if held is not None and (turn := migration.switching.resumed(place, there, held, path, may=run and switch)):
+        return _resumed(held, turn, folder, path, dest, format)
     learns = not translator and held is None
     if learns:
         saved.check_destination(folder)
@@ -125,6 +133,7 @@ def migrate(
             evidence,
             rows=sample,
             force=force,
+            switch=switch,
             journal=held,
             seed=seed,
             device=device,
@@ -136,18 +145,64 @@ def migrate(
         if run:
             outcome = migration.migrate(place, there, plan, path, least=min_retention, batch=batch, progress=step)
     if not run:
-        record = told.planned_record(plan, min_retention, folder)
+        record = told.planned_record(plan, min_retention, folder) | _names(plan.switch)
         options.out(format, record, lambda: told.planned(plan, min_retention))
         if format == "text":
             options.advise(f"nothing was written to {dest}")
             words = ("crossvec", "migrate", source, dest, "--translator", folder, *_asked(), "--run")
             options.advise(str(report.following(" ".join(map(shlex.quote, words)))))
         return EXITS[plan.gate(min_retention)]
-    record = told.migrated_record(outcome, min_retention, folder, str(path))
-    options.out(format, record, lambda: told.migrated(outcome, min_retention))
+    names = _names(plan.switch, outcome.switched, outcome.unswitched)
+    options.out(
+        format,
+        told.migrated_record(outcome, min_retention, folder, str(path)) | names,
+        lambda: told.migrated(outcome, min_retention),
+    )
     if format == "text":
-        options.advise(NEXT[outcome.gate].format(source=source, dest=dest))
-    return EXITS[outcome.gate]
+        if outcome.unswitched:
+            options.advise(f"not switched: {outcome.unswitched}")
+        if outcome.switched and plan.switch:
+            options.advise(f"switched: {plan.switch.how}\n{_switched(plan.switch)}")
+        elif not outcome.unswitched or outcome.gate != "PASS":
+            options.advise(NEXT[outcome.gate].format(source=source, dest=dest))
+    return NOT_SWITCHED if outcome.unswitched and outcome.gate == "PASS" else EXITS[outcome.gate]
+
+
+def _resumed(journal: Journal, turn: Turn, folder: str, path: Path, dest: str, format: str) -> int:
+    """Tell that the names are switched, by this run or an earlier one, and of the migration what the journal knows."""
+    from crossvec.report import migration as told
+
+    record = {
+        "dry_run": False,
+        **{name: getattr(journal, name) for name in ("rows_read", "rows_written", "skipped", "skipped_rows")},
+        "retention": told.NOTHING,
+        "gate": "PASS",
+        "dest": dest,
+        "translator": folder,
+        "journal": str(path),
+        **_names(turn, True),
+    }
+    done = (
+        f"{turn.name} leads to the {journal.rows_written:,} new rows, and the old ones are {turn.aside}: nothing is left to do"
+    )
+    options.out(format, record, done)
+    if format == "text":
+        options.advise(_switched(turn))
+        options.advise(f"to migrate {turn.name} to yet another model, name another -o or --journal")
+    return EXITS["PASS"]
+
+
+def _switched(turn: Turn) -> str:
+    return SWITCHED.format(name=turn.name, aside=turn.aside)
+
+
+def _names(turn: Turn | None, switched: bool = False, why: str = "") -> dict[str, Any]:
+    """Return what a record tells of the names: null when nobody asked to switch them."""
+    if turn is None:
+        return {"switch": None}
+    return {
+        "switch": {"name": turn.name, "old_rows": turn.aside, "how": turn.how, "switched": switched, "why_not": why or None}
+    }
 
 
 def _asked() -> list[str]:

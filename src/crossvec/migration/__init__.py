@@ -4,7 +4,8 @@ In    Store of the old model's rows; a Translator, or rows of the new model, or 
 Out   a Plan (nothing is written), or an Outcome: a new store with the same ids and payload, checked, and a gate
 Uses  migration.plan, .transfer, .verification, .gate, .journal; stores, fitting
 
-The old store is never changed. The new one is written beside it; when the gate says PASS, the application is pointed at it.
+The old rows are never changed. The new ones are written beside them; when the gate says PASS, the application is pointed at
+them, or, when that was asked for, the old name is (migration.switching).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from jaxtyping import Float32
 from crossvec.encoders import Encoder, Step, silent
 from crossvec.errors import TranslatorError, UsageError
 from crossvec.fitting import ENOUGH_ROWS, pick_device
-from crossvec.migration import learning, origin
+from crossvec.migration import learning, origin, switching
 from crossvec.migration.gate import Gate, Retention, deciding, judge
 from crossvec.migration.journal import Journal, fingerprint
 from crossvec.migration.plan import Plan, Probe, dest_metric, estimate
@@ -62,7 +63,10 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a migration did: the journal, what was found in the destination afterwards, and the gate."""
+    """What a migration did: the journal, what was found in the destination afterwards, and the gate.
+
+    `switched`: the source's name leads to the new rows now; `unswitched` says why it does not though that was asked for.
+    """
 
     plan: Plan
     journal: Journal
@@ -72,6 +76,8 @@ class Outcome:
     seconds: dict[str, float]
     resumed: int = 0
     notes: tuple[str, ...] = field(default=())
+    switched: bool = False
+    unswitched: str = ""
 
     @property
     def retention(self) -> Retention | None:
@@ -86,6 +92,7 @@ def plan(
     *,
     rows: int = SAMPLE,
     force: bool = False,
+    switch: bool = False,
     journal: Journal | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -96,9 +103,10 @@ def plan(
 
     Nothing is written. `rows` are sampled for measuring; `how` goes to `fitting.fit`. With `journal`, that of a migration
     that was begun, the destination may hold rows. `force` goes on with rows that do not look like the translator's source.
+    `switch` plans that the source's name shall lead to the new rows when the gate passes.
 
     Raises UsageError for an empty source, a destination that holds rows, evidence that does not suffice and rows of another
-    model; what the stores, the encoder and `fitting.fit` raise.
+    model; for names that cannot be switched StoreError; what the stores, the encoder and `fitting.fit` raise.
     """
     if evidence.translator is None and evidence.target is None and evidence.encoder is None:
         raise UsageError(
@@ -112,7 +120,9 @@ def plan(
     with opened(source, dest):
         if journal is None:
             refuse_taken(source, dest)
-        return _planned(tolerant(source), dest, evidence, rows, force, journal, seed, device, progress, how)
+        turn = switching.planned(source, dest) if switch else None
+        made = _planned(tolerant(source), dest, evidence, rows, force, journal, seed, device, progress, how)
+        return replace(made, switch=turn, notes=made.notes + turn.notes) if turn else made
 
 
 def _planned(
@@ -205,7 +215,13 @@ def migrate(
     Raises UnfinishedError when it was interrupted or a store failed: the same call goes on.
     """
     with opened(source, dest):
-        return _migrate(tolerant(source), dest, planned, path, least, batch, progress)
+        outcome = _migrate(tolerant(source), dest, planned, path, least, batch, progress)
+        if planned.switch is None:
+            return outcome
+        if outcome.gate != "PASS":
+            return replace(outcome, unswitched=f"the gate says {outcome.gate}")
+        why = switching.carry_out(source, planned.switch, outcome.journal, path)
+        return replace(outcome, switched=not why, unswitched=why)
 
 
 def _migrate(source: Store, dest: Store, planned: Plan, path: Path, least: float, batch: int, progress: Step) -> Outcome:

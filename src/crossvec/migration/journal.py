@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ VERSION = 1
 LISTED = 1000
 """Rows left out that are listed; more are only counted, so that neither memory nor the journal grows with them."""
 
-State = Literal["writing", "written", "done"]
+State = Literal["writing", "written", "done", "switching", "switched"]
 
 
 @dataclass
@@ -29,7 +30,8 @@ class Journal:
     """The state of one migration.
 
     `ids` is the sum of the hashes of all ids written, modulo 2**64: it tells whether two stores hold the same ids, whatever
-    their order. `skipped` lists the first LISTED rows left out, `skipped_rows` counts all.
+    their order. `skipped` lists the first LISTED rows left out, `skipped_rows` counts all. `aside` is where the old rows are
+    once the source's name leads to the new ones, and `alias` whether that name is an alias.
     """
 
     source: str
@@ -45,6 +47,8 @@ class Journal:
     source_rows: int = 0
     source_size: int | None = None
     before: int = 0
+    aside: str = ""
+    alias: bool = False
     version: int = VERSION
 
     def save(self, path: Path) -> None:
@@ -71,13 +75,16 @@ class Journal:
     def check(self, path: Path, other: Journal) -> None:
         """Raise UsageError unless this is the journal of the same migration, of an unchanged file where it reads one."""
         anew = f"end that one first, or begin anew: delete {path} and what it wrote to {self.dest}"
-        for what in ("source", "dest"):
-            if getattr(self, what) != getattr(other, what):
-                raise UsageError(f"{path} is the journal of another migration, {self.source} to {self.dest}", anew)
+        if not self.moves(other.source, other.dest):
+            raise UsageError(f"{path} is the journal of another migration, {self.source} to {self.dest}", anew)
         if self.translator != other.translator:
             raise UsageError(f"{self.dest} was begun with another translator: two in one store would mix spaces", anew)
         if self.cursor is not None and self.source_size != other.source_size:
             raise UsageError(f"{self.source} has changed since {self.rows_read:,} of its rows were carried across", anew)
+
+    def moves(self, source: str, dest: str) -> bool:
+        """Tell whether this is the journal of a migration between these places; bad rows are left out, said or not."""
+        return (_said(self.source), self.dest) == (_said(source), dest)
 
     def skip(self, rows: tuple[int, ...], reason: str) -> None:
         """Note rows left out."""
@@ -85,10 +92,14 @@ class Journal:
         self.skipped += [{"row": row, "reason": reason} for row in rows[: LISTED - len(self.skipped)]]
 
 
+def _said(source: str) -> str:
+    return re.sub(r"\?$", "", re.sub(r"(?<=[?&])bad_rows=drop(&|$)", "", source).rstrip("&"))
+
+
 def _kinds(name: str) -> tuple[type, ...]:
     """Return the types that a value of the journal may have."""
     return {"cursor": (str, type(None)), "source_size": (int, type(None)), "skipped": (list,)}.get(
-        name, (str,) if name in ("source", "dest", "translator", "state") else (int,)
+        name, (str,) if name in ("source", "dest", "translator", "state", "aside") else (bool,) if name == "alias" else (int,)
     )
 
 

@@ -19,6 +19,7 @@ from crossvec.migration.learning import FEWEST, Truth
 from crossvec.migration.reading import Sample
 from crossvec.stores import Description
 from crossvec.stores.collection import Collection
+from crossvec.stores.turns import Turn
 from crossvec.translator import Translator
 
 __all__ = ["Plan", "Probe", "estimate"]
@@ -72,7 +73,8 @@ class Plan:
     `seconds` holds what was measured on the sample: reading and translating all rows; how fast the destination writes is not
     known before it does. `bytes` are those of vectors and payload, without the destination's indexes. `worth`: the retention
     that numbers of pairs reach on rows held out. `doubts` speak against the rows being the translator's; `notes` do not.
-    `vector` is the one that was asked for of a row that has several.
+    `vector` is the one that was asked for of a row that has several. `switch`: which names change when the gate passes, None
+    when nobody asked for that.
     """
 
     source: Description
@@ -89,6 +91,7 @@ class Plan:
     pairs: int = 0
     resumes: int = 0
     vector: str = ""
+    switch: Turn | None = None
 
     @property
     def expected(self) -> Retention | None:
@@ -118,6 +121,7 @@ class Plan:
             "payload": ", ".join(source.payload) or "none",
             "other vectors": ", ".join(name for name in source.named if name != self.vector) or "none",
             "scores": "another model's: thresholds on similarity must be set anew",
+            **({"names": f"when the gate says PASS, {self.switch.how}"} if self.switch else {}),
         }
 
     def to_json(self) -> dict[str, Any]:

@@ -57,8 +57,7 @@ def atomically(path: Path) -> Iterator[Path]:
         if _is_no_room(error):
             raise _no_room(path) from error
         raise
-    if os.name == "posix":
-        _to_disk(target.parent)
+    to_disk(target.parent)
 
 
 def _writable_mode(target: Path, named: Path) -> int | None:
@@ -104,6 +103,12 @@ def _stem(target: Path) -> str:
     """Return how the temporary names of this machine's writers begin: process numbers mean nothing on another machine."""
     short = target.name.encode(errors="surrogateescape")[:LONGEST_NAME].decode(errors="ignore")
     return f".{short}.{zlib.crc32(platform.node().encode()):08x}-"
+
+
+def to_disk(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can be asked for that."""
+    if os.name == "posix":
+        _to_disk(folder)
 
 
 def _to_disk(path: Path) -> None:

@@ -19,7 +19,7 @@ by page, and again while the number of rows changes. Tested here: folder and ser
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,9 @@ from jaxtyping import Float32
 from crossvec.errors import StoreError
 from crossvec.stores import Description
 from crossvec.stores.address import with_option
-from crossvec.stores.collection import Collection
 from crossvec.stores.documents import names, pack
 from crossvec.stores.rows import Key, Layout, Page
+from crossvec.stores.switching import Switching
 
 SPACES = {"cosine": "cosine", "ip": "dot", "l2": "euclidean"}
 CLOUD, CLOUD_ROWS = "trychroma.com", 300
@@ -39,7 +39,7 @@ DIM = "crossvec_dim"  # in the collection's metadata: Chroma learns a dimension 
 SAMPLED = 16
 
 
-class ChromaCollection(Collection):
+class ChromaCollection(Switching):
     """A Chroma collection."""
 
     format = "chroma"
@@ -48,6 +48,8 @@ class ChromaCollection(Collection):
     options = frozenset({"tenant", "database", "tls"})
     page_rows = 1000
     put_rows = 1000
+    renaming = "one after the other"
+    longest = 512
 
     @property
     def local(self) -> bool:
@@ -177,6 +179,17 @@ class ChromaCollection(Collection):
 
     def _drop(self, client: Any) -> None:
         client.delete_collection(self.name)
+
+    def _there(self, client: Any, name: str) -> bool:
+        try:
+            client.get_collection(name, embedding_function=None)
+        except self.client_library("chromadb.errors").NotFoundError:
+            return False
+        return True
+
+    def _rename(self, client: Any, changes: Sequence[tuple[str, str]]) -> None:
+        for old, new in changes:
+            client.get_collection(old, embedding_function=None).modify(name=new)
 
     def _key(self, value: int | str, layout: Layout) -> Key:
         return str(value)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
@@ -28,8 +28,9 @@ from jaxtyping import Float32
 from crossvec.errors import StoreError, did_you_mean
 from crossvec.stores import Description
 from crossvec.stores.address import with_option
-from crossvec.stores.collection import Collection, chosen
+from crossvec.stores.collection import chosen
 from crossvec.stores.rows import Key, Layout, Page
+from crossvec.stores.switching import Switching
 
 METRICS = {"l2sq": "euclidean", "cosine": "cosine", "ip": "dot"}
 COMMENT = "crossvec: "
@@ -82,7 +83,7 @@ class File:
         self.connection = None
 
 
-class DuckdbTable(Collection):
+class DuckdbTable(Switching):
     """A table with a column of vectors."""
 
     format = "duckdb"
@@ -90,6 +91,7 @@ class DuckdbTable(Collection):
     extra = "duckdb"
     options = frozenset({"id"})
     put_bytes = 1 << 26
+    renaming = "both in one transaction"
 
     @property
     def path(self) -> Path:
@@ -306,6 +308,41 @@ class DuckdbTable(Collection):
 
     def _drop(self, client: Any) -> None:
         client.sql(f"DROP TABLE {self.table}", write=True)
+
+    def _there(self, client: Any, name: str) -> bool:
+        schema, _, table = name.rpartition(".")
+        query = "SELECT count(*) AS n FROM information_schema.tables WHERE table_schema = ? AND lower(table_name) = lower(?)"
+        return bool(client.sql(query, schema or "main", table).column("n")[0].as_py())
+
+    def _rename(self, client: Any, changes: Sequence[tuple[str, str]]) -> None:
+        with client.lock:
+            client.sql("BEGIN TRANSACTION", write=True)
+            try:
+                for old, new in changes:
+                    schema, _, table = old.rpartition(".")
+                    named = f"{_quoted(schema or 'main')}.{_quoted(table)}"
+                    client.sql(f"ALTER TABLE {named} RENAME TO {_quoted(new.rpartition('.')[2])}", write=True)
+                client.sql("COMMIT", write=True)
+            except BaseException:
+                client.sql("ROLLBACK", write=True)
+                raise
+
+    def _fields(self, layout: Layout) -> frozenset[str]:
+        return frozenset(layout.about["kinds"])
+
+    def _new_fields(self) -> frozenset[str]:
+        return frozenset({self.column or "embedding", self.address.options.get("id") or "id", "payload"})
+
+    def _kept_back(self, client: Any, dest: Any) -> tuple[str, ...]:
+        if dest.schema != self.schema:
+            raise StoreError(f"{self.name} and {dest.name} lie in two schemas", f"write DEST as {self.schema}.NAME")
+        told = client.sql("SELECT index_name, schema_name, table_name FROM duckdb_indexes()").to_pylist()
+        for store in (self, dest):
+            place = store.schema, store.name.rpartition(".")[2]
+            if held := [row["index_name"] for row in told if (row["schema_name"], row["table_name"]) == place]:
+                hint = f"DROP INDEX {held[0]} first, and make it again after the switch; or {self.by_hand}"
+                raise StoreError(f"DuckDB renames no table that has an index, and {store.name} has {held[0]}", hint)
+        return ()
 
     def _key(self, value: int | str, layout: Layout) -> Key:
         if layout.id_type != "integer":

@@ -24,9 +24,10 @@ from jaxtyping import Float32
 
 from crossvec.errors import StoreError
 from crossvec.stores import Description
-from crossvec.stores.collection import Collection, chosen
+from crossvec.stores.collection import chosen
 from crossvec.stores.documents import names, pack
 from crossvec.stores.rows import Key, Layout, Page, uuid_of
+from crossvec.stores.switching import Switching
 
 ALIVE = "10m"  # how long a point in time is kept between two pages
 KEY_BYTES = 512
@@ -36,7 +37,7 @@ SAMPLED = 16
 METADATA = {"_id", "_ignored", "_index", "_routing", "_source", "_field_names", "_size", "_doc_count", "_tier", "_nested_path"}
 
 
-class ElasticsearchIndex(Collection):
+class ElasticsearchIndex(Switching):
     """An Elasticsearch index, or an alias of one."""
 
     format = "elasticsearch"
@@ -45,6 +46,7 @@ class ElasticsearchIndex(Collection):
     options = frozenset({"tls", "ca"})
     page_rows = 1000
     put_rows = 1000
+    by_hand = "let your application ask for an alias (POST /_aliases), and name that alias as SOURCE"
     vector_type: ClassVar[str] = "dense_vector"
     dim_key: ClassVar[str] = "dims"
 
@@ -237,6 +239,21 @@ class ElasticsearchIndex(Collection):
 
     def _drop(self, client: Any) -> None:
         client.indices.delete(index=self.name)
+
+    def _behind(self, client: Any) -> str | None:
+        return next(iter(self._aliased(client)), None)
+
+    def _aliased(self, client: Any) -> dict[str, Any]:
+        """Return what the name is an alias of, with its filter and routing; nothing when it is the name of an index."""
+        try:
+            found = client.indices.get_alias(name=self.name)
+        except self.client_library().NotFoundError:
+            return {}
+        return {index: told["aliases"][self.name] for index, told in found.items()}
+
+    def _point(self, client: Any, old: str, new: str) -> None:
+        add = {"index": new, "alias": self.name} | self._aliased(client)[old]
+        client.indices.update_aliases(body={"actions": [{"remove": {"index": old, "alias": self.name}}, {"add": add}]})
 
     def _key(self, value: int | str, layout: Layout) -> Key:
         text = str(value)

@@ -20,9 +20,10 @@ from jaxtyping import Float
 
 from crossvec.errors import SpaceError, StoreError, did_you_mean
 from crossvec.space import BATCH_ROWS, Space
-from crossvec.stores import Description
+from crossvec.stores import Description, Store
 from crossvec.stores.address import Address
-from crossvec.stores.atomic import atomically
+from crossvec.stores.atomic import atomically, to_disk
+from crossvec.stores.turns import Stage, Turn, free_name, stage_of
 
 VECTOR_NAMES = ("vectors", "vector", "embeddings", "embedding")
 ID_NAMES = ("ids", "id", "_id")
@@ -124,6 +125,51 @@ class FileStore(ABC):
             raise StoreError(f"{self.format} cannot hold dtype={dtype}", f"use one of {', '.join(self.dtypes)}")
         with atomically(self.path) as part:
             return self._save(part, self._outgoing(batches, dtype))
+
+    def turn(self, dest: Store) -> Turn:
+        """Tell what giving this file's name to `dest` would do; raises StoreError when it cannot be done."""
+        here, by_hand = self.path.parent, "leave --switch out, and rename the files when the gate passes"
+        if not isinstance(dest, FileStore) or dest.format != self.format or dest.path.suffix != self.path.suffix:
+            raise StoreError(
+                f"{self.path} ends in {self.path.suffix}, and DEST does not: its rows could not be read under this name",
+                f"name a file such as {here / self.name}_new{self._suffix}; or {by_hand}",
+            )
+        if here.stat().st_dev != (dest.path.parent if dest.path.parent.is_dir() else here).stat().st_dev:
+            told = f"{self.path} and {dest.path} are not on one disk, so no file can take the other's name in one step"
+            raise StoreError(told, f"name a file such as {here / self.name}_new{self._suffix}; or {by_hand}")
+        if not os.access(here, os.W_OK):
+            raise StoreError(f"nothing may be renamed in {here}", f"allow it: chmod u+w {here}; or {by_hand}")
+        aside = free_name(f"{self.name}_before", lambda name: os.path.lexists(here / f"{name}{self._suffix}"))
+        old = str(here / f"{aside}{self._suffix}")
+        return Turn(str(self.path), str(dest.path), old, f"{self.path} becomes {old}, and {dest.path} becomes {self.path}")
+
+    def stage(self, turn: Turn, known: bool = False) -> Stage:
+        """Tell how far a switch is; `known`: it was completed once, and the old rows may be deleted by now."""
+        name, new, aside = map(os.path.lexists, (turn.name, turn.new, turn.aside))
+        if name and new and aside and os.path.samefile(turn.name, turn.aside):
+            return "between"
+        return stage_of(turn, name, new, aside, known, str(self.path.parent))
+
+    def unready(self, turn: Turn) -> str:
+        """Return an empty text: a file needs no index."""
+        return ""
+
+    def switch(self, turn: Turn) -> None:
+        """Do what is left of a switch: the old rows get a second name, and the new ones take the first in one step."""
+        stage = self.stage(turn)
+        if stage == "before":
+            os.chmod(turn.new, os.stat(turn.name).st_mode & 0o7777)
+            try:
+                os.link(turn.name, turn.aside, follow_symlinks=False)
+            except (OSError, NotImplementedError):  # a disk without links: the name leads nowhere until the next line
+                os.rename(turn.name, turn.aside)
+        if stage != "after":
+            os.replace(turn.new, turn.name)
+            to_disk(self.path.parent)
+
+    @property
+    def _suffix(self) -> str:
+        return self.path.name.removeprefix(self.name)
 
     @abstractmethod
     def _head(self) -> Head:

@@ -14,7 +14,7 @@ behind: index settings (crossvec makes AUTOINDEX), partitions.
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,10 @@ from jaxtyping import Float32
 
 from crossvec.errors import StoreError
 from crossvec.stores import Description
-from crossvec.stores.collection import Collection, chosen
+from crossvec.stores.collection import chosen
 from crossvec.stores.documents import names, pack
 from crossvec.stores.rows import Key, Layout, Page
+from crossvec.stores.switching import Switching
 
 METRICS = {"COSINE": "cosine", "IP": "dot", "L2": "euclidean"}
 VECTORS = {"FLOAT_VECTOR": "float32", "FLOAT16_VECTOR": "float16"}
@@ -44,7 +45,7 @@ KEY_BYTES = 65_535
 SAMPLED = 16
 
 
-class MilvusCollection(Collection):
+class MilvusCollection(Switching):
     """A Milvus collection."""
 
     format = "milvus"
@@ -53,6 +54,7 @@ class MilvusCollection(Collection):
     options = frozenset({"tls"})
     page_rows = 2048
     put_rows = 2048
+    renaming = "one after the other"
 
     @property
     def local(self) -> bool:
@@ -182,6 +184,21 @@ class MilvusCollection(Collection):
 
     def _drop(self, client: Any) -> None:
         client.drop_collection(self.name)
+
+    def _there(self, client: Any, name: str) -> bool:
+        return bool(client.has_collection(name))
+
+    def _rename(self, client: Any, changes: Sequence[tuple[str, str]]) -> None:
+        for old, new in changes:
+            client.rename_collection(old, new)
+            client.load_collection(new)  # Milvus Lite releases what it renames, and who searches would be refused
+
+    def _behind(self, client: Any) -> str | None:
+        name = client.describe_collection(self.name)["collection_name"] if client.has_collection(self.name) else self.name
+        return None if name == self.name else str(name)
+
+    def _point(self, client: Any, old: str, new: str) -> None:
+        client.alter_alias(new, self.name)
 
     def _key(self, value: int | str, layout: Layout) -> Key:
         if layout.id_type != "integer":

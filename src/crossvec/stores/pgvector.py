@@ -14,6 +14,7 @@ NUL, as everywhere in PostgreSQL. Not read: sparsevec and bit vectors.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -23,12 +24,14 @@ from jaxtyping import Float32
 from crossvec.errors import StoreError, did_you_mean
 from crossvec.stores import Description
 from crossvec.stores.address import with_option
-from crossvec.stores.collection import Collection, chosen
+from crossvec.stores.collection import chosen
 from crossvec.stores.pgrows import INTEGERS, READABLE, TEXTS, VECTORS, copied, matrix
 from crossvec.stores.rows import Key, Layout, Page
+from crossvec.stores.switching import Switching
 
 METRICS = {"cosine": "cosine", "l2": "euclidean", "ip": "dot", "l1": "manhattan"}
 COMMENT = "crossvec: "
+LOCKED = 10  # seconds that a switch waits for those who use the tables
 COLUMNS = """
     SELECT a.attname, t.typname, a.atttypmod, col_description(a.attrelid, a.attnum),
            EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary
@@ -41,9 +44,25 @@ COLUMNS = """
 TABLES = """
     SELECT DISTINCT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
     WHERE t.typname IN ('vector', 'halfvec') AND c.relkind IN ('r', 'p', 'm', 'v') ORDER BY 1"""
+TABLE = """
+    SELECT c.relkind IN ('r', 'p'), c.relnamespace::regnamespace::text,
+           (SELECT count(DISTINCT r.ev_class) FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+            WHERE d.classid = 'pg_rewrite'::regclass AND d.refobjid = c.oid AND r.ev_class <> c.oid),
+           (SELECT count(*) FROM pg_constraint f WHERE f.contype = 'f' AND f.confrelid = c.oid),
+           (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
+           (SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid),
+           ARRAY(SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END
+                 FROM aclexplode(c.relacl) a WHERE a.grantee <> c.relowner ORDER BY 1)
+    FROM pg_class c WHERE c.oid = to_regclass(%s)"""
+INDEXES = """
+    SELECT m.amname, coalesce(a.attname, ''), coalesce(o.opcname, '')
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
+         JOIN pg_opclass o ON o.oid = i.indclass[0]
+         LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = to_regclass(%s) AND m.amname NOT IN ('btree', 'hash', 'gin', 'gist', 'spgist', 'brin')"""
 
 
-class PgvectorTable(Collection):
+class PgvectorTable(Switching):
     """A table with a column of vectors."""
 
     format = "pgvector"
@@ -51,6 +70,8 @@ class PgvectorTable(Collection):
     extra = "pgvector"
     options = frozenset({"id", "service"})
     put_bytes = 1 << 26
+    renaming = "both in one transaction"
+    longest = 63
 
     @property
     def name(self) -> str:
@@ -61,7 +82,7 @@ class PgvectorTable(Collection):
     @property
     def table(self) -> str:
         """The table's name as SQL."""
-        return ".".join(_quoted(part) for part in self.name.split("."))
+        return _named(self.name)
 
     def _connect(self) -> Any:
         host, port, (database, _) = self.address.split()
@@ -196,6 +217,58 @@ class PgvectorTable(Collection):
     def _drop(self, client: Any) -> None:
         client.execute(f"DROP TABLE {self.table}")
 
+    def _there(self, client: Any, name: str) -> bool:
+        return bool(client.execute("SELECT to_regclass(%s) IS NOT NULL", (_named(name),)).fetchone()[0])
+
+    def _rename(self, client: Any, changes: Sequence[tuple[str, str]]) -> None:
+        with client.transaction():
+            client.execute(f"SET LOCAL lock_timeout = '{LOCKED}s'")  # who waits for a lock keeps all others waiting
+            for old, new in changes:
+                client.execute(f"ALTER TABLE {_named(old)} RENAME TO {_quoted(new.rpartition('.')[2])}")
+
+    def _fields(self, layout: Layout) -> frozenset[str]:
+        return frozenset(layout.about["kinds"])
+
+    def _new_fields(self) -> frozenset[str]:
+        return frozenset({self.column or "embedding", self.address.options.get("id") or "id", "payload"})
+
+    def _like(self, new: str, layout: Layout) -> str:
+        vector, kind = _quoted(layout.vector), layout.about["kinds"][layout.vector]
+        made = f"CREATE TABLE {_named(new)} (LIKE {self.table} INCLUDING ALL)"
+        return f"make it first: {made}; ALTER TABLE {_named(new)} ALTER {vector} TYPE {kind}(DIMENSIONS OF THE NEW MODEL)"
+
+    def _kept_back(self, client: Any, dest: Any) -> tuple[str, ...]:
+        plain, schema, views, keys, triggers, policies, roles = client.execute(TABLE, (self.table,)).fetchone()
+        if not plain:
+            raise StoreError(f"{self.name} is a view and no table", f"define it anew over the new table; or {self.by_hand}")
+        there = client.execute(TABLE, (dest.table,)).fetchone()
+        new = there[1] if there else dest.name.rpartition(".")[0] or client.execute("SELECT current_schema()").fetchone()[0]
+        if new != schema:
+            raise StoreError(
+                f"{self.name} lies in the schema {schema}, and {dest.name} in {new}", f"write DEST as {schema}.NAME"
+            )
+        notes = []
+        stay = {"views": views, "foreign keys to it": keys, "triggers": triggers, "row-level policies": policies}
+        if held := [f"{what} ({number})" for what, number in stay.items() if number]:
+            notes.append(f"these stay with the old rows, since they go by the table and not by its name: {', '.join(held)}")
+        if lost := [role for role in roles if not there or role not in there[6]]:
+            notes.append(
+                f"{dest.name} gives no rights to {', '.join(lost)}, as {self.name} does: GRANT them before it switches"
+            )
+        if missing := self._unready(client, dest.name):
+            notes.append(f"the switch will wait for an index: {missing}")
+        return tuple(notes)
+
+    def _unready(self, client: Any, new: str) -> str:
+        held, there = (client.execute(INDEXES, (name,)).fetchall() for name in (self.table, _named(new)))
+        if not held or there:
+            return ""
+        method, column, kind = held[0]
+        made = (
+            f"CREATE INDEX ON {_named(new)} USING {method} ({_quoted(column)} {kind})" if column else f"one like {self.name}'s"
+        )
+        return f"{self.name} has an index of vectors and {new} has none, so every search would read all rows: {made}"
+
     def _key(self, value: int | str, layout: Layout) -> Key:
         if layout.id_type != "integer":
             return str(value)
@@ -211,6 +284,9 @@ class PgvectorTable(Collection):
         told = " ".join(str(error).split())
         if isinstance(error, psycopg.errors.InsufficientPrivilege):
             return f"PostgreSQL does not allow it: {told}", "name a user who may: pgvector://user@host/…"
+        if isinstance(error, psycopg.errors.LockNotAvailable):
+            hint = "run the same line again when no long transaction uses it"
+            return f"{self.address.url} is in use, and could not be locked within {LOCKED} s; nothing was changed", hint
         if isinstance(error, psycopg.errors.UndefinedFile):
             return f"PostgreSQL has no pgvector: {told}", "install the extension pgvector on the server"
         if isinstance(error, psycopg.OperationalError):
@@ -252,6 +328,11 @@ class PgvectorTable(Collection):
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+def _named(name: str) -> str:
+    """Return a table's name, perhaps with its schema, as SQL writes it."""
+    return ".".join(map(_quoted, name.split(".")))
 
 
 def _literal(text: str) -> str:

@@ -24,9 +24,10 @@ from jaxtyping import Float32
 
 from crossvec.errors import StoreError
 from crossvec.stores import Description
-from crossvec.stores.collection import Collection, chosen
+from crossvec.stores.collection import chosen
 from crossvec.stores.documents import norm_key
 from crossvec.stores.rows import Key, Layout, Page, packed, uuid_of
+from crossvec.stores.switching import Switching
 
 METRICS = {"Cosine": "cosine", "Dot": "dot", "Euclid": "euclidean"}
 DISTANCES = {metric: distance for distance, metric in METRICS.items()}
@@ -34,7 +35,7 @@ LARGEST = 2**64
 SAMPLED = 16  # rows whose payload is looked at to name its columns: Qdrant keeps no list of them
 
 
-class QdrantCollection(Collection):
+class QdrantCollection(Switching):
     """A Qdrant collection."""
 
     format = "qdrant"
@@ -43,6 +44,7 @@ class QdrantCollection(Collection):
     options = frozenset({"tls"})
     page_rows = 2048
     put_rows = 1024
+    by_hand = "let your application ask for an alias (update_collection_aliases), and name that alias as SOURCE"
 
     @property
     def local(self) -> bool:
@@ -124,6 +126,15 @@ class QdrantCollection(Collection):
 
     def _drop(self, client: Any) -> None:
         client.delete_collection(self.name)
+
+    def _behind(self, client: Any) -> str | None:
+        return next((it.collection_name for it in client.get_aliases().aliases if it.alias_name == self.name), None)
+
+    def _point(self, client: Any, old: str, new: str) -> None:
+        models = self.client_library("qdrant_client.models")
+        gone = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self.name))
+        made = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=new, alias_name=self.name))
+        client.update_collection_aliases([gone, made])
 
     def _key(self, value: int | str, layout: Layout) -> Key:
         return point_id(value)

@@ -2,7 +2,7 @@
 
 In    sqlite:///folder/file.db/table?column=embedding&id=id&dtype=float32
 Out   Space                                    in the order of the rows' numbers (rowid), or of the key where a table has none
-Uses  stores.collection; apsw, and sqlite-vec for its tables (many builds of Python cannot load extensions into their sqlite3)
+Uses  stores.collection, stores.sqlitefile; apsw (many builds of Python let their sqlite3 load no extensions), sqlite-vec
 
 In a plain table a column of BLOBs is a vector when its bytes are numbers, float32 or as `dtype` says, such as embeddings hold.
 The id is the column that `id` names, or the primary key, or the row's number. All other columns are payload; rows written
@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -27,13 +25,14 @@ from jaxtyping import Float32
 from crossvec.errors import StoreError, did_you_mean
 from crossvec.stores import Description
 from crossvec.stores.address import with_option
-from crossvec.stores.collection import Collection, chosen
+from crossvec.stores.collection import chosen
 from crossvec.stores.documents import REST, names
 from crossvec.stores.rows import Key, Layout, Page
+from crossvec.stores.sqlitefile import VEC0, File, quoted, renamed
+from crossvec.stores.switching import Switching
 
 METRICS = {"cosine": "cosine", "l2": "euclidean", "l1": "manhattan"}
 DTYPES = {"float32": "<f4", "float64": "<f8", "float16": "<f2", "int8": "i1"}
-VEC0 = re.compile(r"\bUSING\s+vec0\s*\((.*)\)", re.IGNORECASE | re.DOTALL)
 VECTOR = re.compile(r"(\w+)\s+(float|f32|int8|i8)\s*\[\s*(\d+)\s*\](.*)", re.IGNORECASE | re.DOTALL)
 METRIC = re.compile(r"distance_metric\s*=\s*(\w+)", re.IGNORECASE)
 DOCUMENT = "crossvec_json"  # sqlite-vec takes no name that begins with an underscore
@@ -41,44 +40,14 @@ SAMPLED = 16
 LARGEST = 1e9  # embeddings hold no such numbers, and other bytes that are read as floats soon do
 
 
-@dataclass
-class File:
-    """An SQLite file, opened when first used, made when first written to."""
-
-    path: Path
-    apsw: Any
-    connection: Any = None
-    vec0: bool = False
-    lock: Any = field(default_factory=RLock)
-
-    def open(self, make: bool = False) -> Any:
-        """Return the connection; SQLite itself falls back to reading only where a file may not be written."""
-        with self.lock:
-            if self.connection is None:
-                flags = self.apsw.SQLITE_OPEN_READWRITE | (self.apsw.SQLITE_OPEN_CREATE if make else 0)
-                self.connection = self.apsw.Connection(str(self.path), flags=flags)
-                self.connection.set_busy_timeout(10_000)
-            return self.connection
-
-    def sql(self, query: str, values: Any = ()) -> list[tuple[Any, ...]]:
-        """Run a query and return its rows."""
-        with self.lock:
-            return list(self.open().execute(query, values))
-
-    def close(self) -> None:
-        """Close the file."""
-        if self.connection is not None:
-            self.connection.close()
-        self.connection, self.vec0 = None, False
-
-
-class SqliteTable(Collection):
+class SqliteTable(Switching):
     """A table with a column of vectors."""
 
     format = "sqlite"
     module = "apsw"
     extra = "sqlite"
     options = frozenset({"id", "dtype"})
+    renaming = "both in one transaction"
 
     @property
     def path(self) -> Path:
@@ -88,7 +57,7 @@ class SqliteTable(Collection):
     @property
     def table(self) -> str:
         """The table's name as SQL."""
-        return _quoted(self.name)
+        return quoted(self.name)
 
     @property
     def dtype(self) -> str:
@@ -180,10 +149,10 @@ class SqliteTable(Collection):
         if not vectors and not client.sql(f"SELECT 1 FROM {self.table} LIMIT 1"):
             raise StoreError(f"{self.address.url} holds no rows, so no dimension either", "write to a new table")
         vector = chosen(vectors, self)
-        length = client.sql(f"SELECT length({_quoted(vector)}) FROM {self.table} WHERE {_quoted(vector)} IS NOT NULL LIMIT 1")
+        length = client.sql(f"SELECT length({quoted(vector)}) FROM {self.table} WHERE {quoted(vector)} IS NOT NULL LIMIT 1")
         others = [name for name in columns if name not in (key, *vectors)]
         kinds = client.sql(
-            f"SELECT DISTINCT typeof({_quoted(key)}) FROM (SELECT {_quoted(key)} FROM {self.table} LIMIT {SAMPLED})"
+            f"SELECT DISTINCT typeof({quoted(key)}) FROM (SELECT {quoted(key)} FROM {self.table} LIMIT {SAMPLED})"
         )
         return Layout(
             self._count(client),
@@ -220,11 +189,11 @@ class SqliteTable(Collection):
             raise StoreError(f"{self.address.url} has no column {asked!r}", did_you_mean(asked, columns))
         key = asked or (primary[0] if len(primary) == 1 else "rowid")
         unique = [row[1] for row in client.sql(f"PRAGMA index_list({self.table})") if row[2] and not row[4]]
-        fields = [[row[2] for row in client.sql(f"PRAGMA index_info({_quoted(name)})")] for name in unique]
+        fields = [[row[2] for row in client.sql(f"PRAGMA index_info({quoted(name)})")] for name in unique]
         if primary == [key] or [key] in fields:
             return key, True
         if key != "rowid":
-            name = _quoted(key)
+            name = quoted(key)
             told = client.sql(f"SELECT count(*) - count({name}), count({name}) - count(DISTINCT {name}) FROM {self.table}")
             if any(told[0]):
                 what = f"{told[0][0]:,} rows without an id" if told[0][0] else f"{told[0][1]:,} rows whose id others have too"
@@ -233,7 +202,7 @@ class SqliteTable(Collection):
         return key, False
 
     def _is_vector(self, client: Any, column: str) -> bool:
-        name, size = _quoted(column), np.dtype(self.dtype).itemsize
+        name, size = quoted(column), np.dtype(self.dtype).itemsize
         rows = client.sql(f"SELECT {name} FROM {self.table} WHERE {name} IS NOT NULL LIMIT {SAMPLED}")
         for (value,) in rows:
             if not isinstance(value, bytes) or not value or len(value) % size:
@@ -246,13 +215,13 @@ class SqliteTable(Collection):
     def _page(self, client: Any, layout: Layout, after: Any, limit: int, vectors: bool) -> Page:
         about = layout.about
         others = about["others"] if vectors else []
-        wanted = [*([_quoted(layout.vector)] if vectors else []), *map(_quoted, others)]
+        wanted = [*([quoted(layout.vector)] if vectors else []), *map(quoted, others)]
         if about["vec0"]:
             rows = self._vec0_rows(client, layout, after, limit, wanted)
         else:
-            order = _quoted(about["order"])
+            order = quoted(about["order"])
             where = f"WHERE {order} > ?" if after is not None else ""
-            picked = ", ".join([order, _quoted(about["key"]), *wanted])
+            picked = ", ".join([order, quoted(about["key"]), *wanted])
             query = f"SELECT {picked} FROM {self.table} {where} ORDER BY {order} LIMIT {limit}"
             rows = client.sql(query, [after] if after is not None else [])
         keys, last = [row[1] for row in rows], rows[-1][0] if rows else after
@@ -268,15 +237,15 @@ class SqliteTable(Collection):
     def _vec0_rows(self, client: Any, layout: Layout, after: Any, limit: int, wanted: list[str]) -> list[tuple[Any, ...]]:
         # vec0 has no order of its own: its table of row numbers has, and gives each row by its key.
         self._load(client)
-        key, shadow = layout.about["key"], _quoted(f"{self.name}_rowids")
+        key, shadow = layout.about["key"], quoted(f"{self.name}_rowids")
         column = "id" if layout.id_type == "text" else "rowid"
         where = "WHERE r.rowid > ?" if after is not None else ""
         if not wanted:
             query = f"SELECT rowid, {column} FROM {shadow} r {where} ORDER BY r.rowid LIMIT {limit}"
         else:
-            picked = ", ".join([f"r.rowid, v.{_quoted(key)}", *(f"v.{name}" for name in wanted)])
+            picked = ", ".join([f"r.rowid, v.{quoted(key)}", *(f"v.{name}" for name in wanted)])
             query = (
-                f"SELECT {picked} FROM {shadow} r CROSS JOIN {self.table} v ON v.{_quoted(key)} = r.{column} {where}"
+                f"SELECT {picked} FROM {shadow} r CROSS JOIN {self.table} v ON v.{quoted(key)} = r.{column} {where}"
                 f" ORDER BY r.rowid LIMIT {limit}"
             )
         return client.sql(query, [after] if after is not None else [])  # type: ignore[no-any-return]
@@ -294,7 +263,7 @@ class SqliteTable(Collection):
 
     def _count(self, client: Any) -> int:
         shadow = client.sql("SELECT sql FROM sqlite_master WHERE lower(name) = lower(?)", [self.name])
-        name = _quoted(f"{self.name}_rowids") if VEC0.search(shadow[0][0] or "") else self.table
+        name = quoted(f"{self.name}_rowids") if VEC0.search(shadow[0][0] or "") else self.table
         return int(client.sql(f"SELECT count(*) FROM {name}")[0][0])
 
     def _create(self, client: Any, like: Description) -> None:
@@ -318,7 +287,7 @@ class SqliteTable(Collection):
     def _put(
         self, client: Any, layout: Layout, keys: list[Key], vectors: Float32[np.ndarray, "k d"], rows: list[dict[str, Any]]
     ) -> None:
-        about, key = layout.about, _quoted(layout.about["key"])
+        about, key = layout.about, quoted(layout.about["key"])
         if about["vec0"] and len(about["vectors"]) > 1:
             hint = "write to a new table, and join the two by id"
             raise StoreError(f"{self.address.url} has several vectors a row, and sqlite-vec wants all of them at once", hint)
@@ -327,7 +296,7 @@ class SqliteTable(Collection):
             raise StoreError(f"{self.address.url} has no unique column of ids, by which rows could be replaced", hint)
         named = [about["key"], layout.vector, *about["others"]]
         if not about["made"] and (strange := next((name for row in rows for name in row if name not in about["others"]), None)):
-            hint = f"add it: ALTER TABLE {self.table} ADD COLUMN {_quoted(strange)}; or write to a new table"
+            hint = f"add it: ALTER TABLE {self.table} ADD COLUMN {quoted(strange)}; or write to a new table"
             raise StoreError(f"{self.address.url} has no column for the payload {strange!r}", hint)
         sent = (row.tobytes() for row in vectors.astype(DTYPES[layout.dtype]))
         values = [
@@ -338,7 +307,7 @@ class SqliteTable(Collection):
             )
             for i, x, row in zip(keys, sent, rows, strict=True)
         ]
-        columns, places = ", ".join(map(_quoted, named)), ", ".join("?" * len(named))
+        columns, places = ", ".join(map(quoted, named)), ", ".join("?" * len(named))
         if about["vec0"]:
             self._load(client)
         with client.lock, client.open() as connection:
@@ -347,7 +316,7 @@ class SqliteTable(Collection):
                 places = places if layout.dtype == "float32" else places.replace("?, ?", "?, vec_int8(?)", 1)
                 connection.executemany(f"INSERT INTO {self.table} ({columns}) VALUES ({places})", values)
             else:
-                replaced = ", ".join(f"{name} = excluded.{name}" for name in map(_quoted, named[1:]))
+                replaced = ", ".join(f"{name} = excluded.{name}" for name in map(quoted, named[1:]))
                 connection.executemany(
                     f"INSERT INTO {self.table} ({columns}) VALUES ({places}) ON CONFLICT ({key}) DO UPDATE SET {replaced}",
                     values,
@@ -355,6 +324,25 @@ class SqliteTable(Collection):
 
     def _drop(self, client: Any) -> None:
         client.sql(f"DROP TABLE {self.table}")
+
+    def _there(self, client: Any, name: str) -> bool:
+        return bool(client.sql("SELECT 1 FROM sqlite_master WHERE lower(name) = lower(?)", [name]))
+
+    def _rename(self, client: Any, changes: Sequence[tuple[str, str]]) -> None:
+        self._load(client)
+        renamed(client, changes)
+
+    def _fields(self, layout: Layout) -> frozenset[str]:
+        key = {layout.about["key"]} - {"rowid"}
+        return frozenset({layout.vector, *layout.named, *layout.about["others"], *key})
+
+    def _new_fields(self) -> frozenset[str]:
+        return frozenset({self.column or "embedding", self.address.options.get("id") or "id", DOCUMENT})
+
+    def _kept_back(self, client: Any, dest: Any) -> tuple[str, ...]:
+        query = "SELECT count(*) FROM sqlite_master WHERE type IN ('view', 'trigger') AND instr(lower(sql), lower(?)) > 0"
+        ((found,),) = client.sql(query, [self.name])
+        return (f"views and triggers that speak of {self.name} go on with the old rows: {found}",) if found else ()
 
     def _key(self, value: int | str, layout: Layout) -> Key:
         if layout.id_type == "text":
@@ -383,7 +371,3 @@ def _files(path: Path) -> str:
     if not path.parent.is_dir():
         return f"there is no folder {path.parent} either"
     return did_you_mean(path.name, sorted(it.name for it in path.parent.iterdir() if it.is_file()))
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
