@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import subprocess
-import importlib
 import sys
 from pathlib import Path
 
