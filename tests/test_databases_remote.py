@@ -6,6 +6,7 @@ CROSSVEC_TEST_STORES: see tests/servers.py.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,6 +74,54 @@ def test_vectors_come_whether_the_server_leaves_them_out_of_source_or_not(versio
         store = opened(f"elasticsearch://{place}/books")
         store.write([Space.of(cloud(5), list(range(5)))])
         assert np.allclose(rows_of(store)[3][0], cloud(5)[3], atol=1e-6)
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["source as it was sent", "source rebuilt"])
+@pytest.mark.parametrize(("kind", "version", "order"), [("elasticsearch", "9.3.0", ">"), ("opensearch", "3.9.0", "<")])
+def test_vectors_that_were_sent_as_base64_are_read(kind: str, version: str, order: str, kept: bool) -> None:
+    pytest.importorskip({"elasticsearch": "elasticsearch", "opensearch": "opensearchpy"}[kind])
+    with recorded.serve(SearchServer(version, opensearch=kind == "opensearch")) as place:
+        store, x = opened(f"{kind}://{place}/books"), cloud(3)
+        with store.session() as client:
+            field = {"type": "dense_vector", "dims": 4} if order == ">" else {"type": "knn_vector", "dimension": 4}
+            word = "mapping.exclude_source_vectors" if order == ">" else "knn.derived_source.enabled"
+            settings = {"index": {word: not kept}}
+            client.indices.create(index="books", body={"settings": settings, "mappings": {"properties": {"v": field}}})
+            sent = [base64.b64encode(row.astype(f"{order}f4").tobytes()).decode() for row in x]
+            actions = [it for i, row in enumerate(sent) for it in ({"index": {"_index": "books", "_id": str(i)}}, {"v": row})]
+            assert not client.bulk(body=actions, refresh="true")["errors"]
+            raw = client.search(index="books", body={"_source": store._source(client, [])})["hits"]["hits"][0]["_source"]["v"]
+            assert isinstance(raw, str) == kept
+        read = rows_of(store)
+        assert all(np.allclose(read[str(i)][0], row, atol=1e-6) for i, row in enumerate(x))
+
+
+def test_a_vector_that_is_a_text_is_read_in_all_its_forms() -> None:
+    from crossvec.stores.elasticsearch import _decoded
+
+    def text(content: bytes) -> str:
+        return base64.b64encode(content).decode()
+
+    x = np.array([1.5, -2.0, 0.25], np.float32)
+    assert np.array_equal(_decoded(text(x.astype(">f4").tobytes()), 3, "bfloat16", ">"), x)
+    assert np.array_equal(_decoded(text((x.view(np.uint32) >> 16).astype(">u2").tobytes()), 3, "bfloat16", ">"), x)
+    assert np.array_equal(_decoded(text(x.astype("<f2").tobytes()), 3, "float16", "<"), x)
+    whole = np.array([-126, 28, 127], np.int8)
+    assert np.array_equal(_decoded(text(whole.tobytes()), 3, "int8", "<"), whole)
+    assert np.array_equal(_decoded("821c7f", 3, "int8", ">"), whole), "hexadecimal digits"
+    for wrong in ("", "none", text(b"12345"), text(x.tobytes()) + "!"):
+        assert _decoded(wrong, 3, "float32", ">") is None
+
+
+def test_an_answer_that_is_no_vector_is_told_by_its_row(index: tuple[SearchServer, str]) -> None:
+    """As OpenSearch 3.6 answers for vectors in objects (issue 21184 there)."""
+    server, url = index
+    opened(url).write([Space.of(cloud(3), ["a", "b", "c"])])
+    for shard in server.indexes["books"].shards:
+        for key, (number, row) in shard.items():
+            shard[key] = number, row | {"vector": 1}
+    with pytest.raises(StoreError, match="holds no vector in 'vector', but '1'"):
+        opened(url).load()
 
 
 def test_a_reading_goes_on_when_its_point_in_time_is_gone(index: tuple[SearchServer, str]) -> None:

@@ -12,19 +12,24 @@ Written from (read in stored copies, November 2026):
   https://docs.opensearch.org/3.3/api-reference/alias/                                            the same in OpenSearch
   https://docs.opensearch.org/latest/search-plugins/searching-data/point-in-time-api/             POST …/_search/point_in_time
   https://docs.opensearch.org/latest/mappings/supported-field-types/knn-vector                    knn_vector, space_type
+  https://docs.opensearch.org/latest/mappings/supported-field-types/knn-memory-optimized          data_type; half_float: 3.9
+  https://github.com/opensearch-project/k-NN/pull/3350                                            base64, little-endian, 3.9
+  https://github.com/elastic/elasticsearch/pull/137072                                            base64, big-endian, from 9.3
   https://docs.opensearch.org/latest/mappings/supported-field-types/knn-spaces                    names of the spaces
 
 Done as they say: indexes, aliases (changed all at once or not at all), bulk `index` and `delete` item by item with a `_seq_no`
-per shard, counts, searches by ids and in points in time (snapshots of all shards, or of one by `preference`) sorted by `_seq_no`,
-with Elasticsearch's own second number that means nothing in another point in time; vectors left out of `_source` unless asked
-for; a cosine that stores unit rows in float32 and gives them back lengthened; dimensions, zero rows, long ids, names of fields
-and unknown words refused.
+per shard, counts, searches by ids and in points in time (snapshots of all shards, or of one by `preference`) sorted by
+`_seq_no`, with Elasticsearch's own second number that means nothing in another point in time; vectors left out of `_source`
+unless asked for; vectors as base64 from Elasticsearch 9.3 and OpenSearch 3.9 on, given back as they were sent where `_source`
+is kept as it was sent and as numbers elsewhere; a cosine that stores unit rows in float32 and gives them back lengthened;
+dimensions, zero rows, long ids, names of fields and unknown words refused.
 Not done: types of other fields (new indexes of crossvec map none), refreshing, replicas, partial failures but the one that a
 test asks for, security but one key, searching by vector.
 """
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import zlib
@@ -189,9 +194,10 @@ class SearchServer:
 
     def _checked(self, told: dict[str, Any], body: dict[str, Any]) -> None:
         if self.opensearch:
-            known, words = {"type", "dimension", "method", "space_type", "data_type"}, {"l2", "cosinesimil", "innerproduct"}
-            word = told.get("method", told).get("space_type", "l2")
-            if not body["settings"]["index"].get("knn"):
+            known = {"type", "dimension", "method", "space_type", "data_type", "mode", "compression_level", "model_id"}
+            words = {"l1", "l2", "linf", "cosinesimil", "innerproduct", "hamming"}
+            word = told.get("space_type") or told.get("method", {}).get("space_type", "l2")
+            if "method" in told and not body.get("settings", {}).get("index", {}).get("knn"):
                 raise _error(400, "illegal_argument_exception", "Cannot set method of an index without index.knn")
         else:
             known = {"type", "dims", "index", "similarity", "element_type", "index_options"}
@@ -226,7 +232,7 @@ class SearchServer:
             values = document.get(name)
             if values is None:
                 continue
-            vector = np.array(values, np.float32)
+            vector = self._numbers_of(values)
             dim, word = told.get("dims") or told.get("dimension"), told.get("similarity")
             word = word or told.get("space_type") or told.get("method", {}).get("space_type")
             if len(vector) != dim:
@@ -236,10 +242,28 @@ class SearchServer:
                 raise _error(400, "document_parsing_exception", "cosine does not support vectors with zero magnitude")
             if word == "dot_product" and abs(length - 1) > 1e-4:
                 raise _error(400, "document_parsing_exception", "dot_product can only be used with unit-length vectors")
-            kept[name] = ((vector / length) * length if word == "cosine" else vector).tolist()
+            if not (isinstance(values, str) and self._as_sent(index)):
+                kept[name] = ((vector / length) * length if word == "cosine" else vector).tolist()
         shard = index.shard(key)
         index.shards[shard][key] = index.written[shard], kept
         index.written[shard] += 1
+
+    def _since(self, *version: int) -> bool:
+        return tuple(int(part) for part in self.version.split(".")[:2]) >= version
+
+    def _numbers_of(self, values: list[float] | str) -> np.ndarray:
+        if isinstance(values, str):
+            if not self._since(*((3, 9) if self.opensearch else (9, 3))):
+                raise _error(400, "document_parsing_exception", "failed to parse: a vector is an array of numbers")
+            return np.frombuffer(base64.b64decode(values), "<f4" if self.opensearch else ">f4").astype(np.float32)
+        return np.array(values, np.float32)
+
+    def _as_sent(self, index: Index) -> bool:
+        """Whether `_source` is kept as it was sent; it is rebuilt from the fields since OpenSearch 3.0 and Elasticsearch 9.2."""
+        settings = index.body.get("settings", {}).get("index", {})
+        if self.opensearch:
+            return not (self._since(3, 0) and settings.get("knn.derived_source.enabled", True))
+        return not (self._since(9, 2) and settings.get("mapping.exclude_source_vectors", True))
 
     # --- searches
 
@@ -296,7 +320,7 @@ class SearchServer:
         return {field for index in indexes for field in index.vectors(self.kind)}
 
     def _source(self, row: dict[str, Any], asked: dict[str, Any], fields: set[str]) -> dict[str, Any]:
-        knows = not self.opensearch and [int(part) for part in self.version.split(".")[:2]] >= [9, 2]
+        knows = not self.opensearch and self._since(9, 2)
         if strange := set(asked) - {"includes", "excludes", *(["exclude_vectors"] if knows else [])}:
             raise _error(400, "parsing_exception", f"Unknown key for a VALUE_BOOLEAN in [{sorted(strange)[0]}].")
         gone = set(asked.get("excludes", [])) | (fields if knows and asked.get("exclude_vectors", True) else set())

@@ -8,12 +8,14 @@ Uses  stores.collection; elasticsearch
 A reading looks at a point in time, and goes on from its cursor even when that point in time is gone: documents changed since
 then come again, at the end. Ids are text of at most 512 bytes; any other is restored from the payload. New indexes keep the
 payload as it is and do not search it (`dynamic: false`), because Elasticsearch gives each key one type; for other settings,
-make the empty index first. Vectors that are left out of `_source`, as from 9.2 on, are asked for. Not read: vectors in nested
-documents, sparse ones, bits. Left behind: settings, analysers. Not tried on a real server yet: see tests/recorded.
+make the empty index first. Vectors that are left out of `_source`, as from 9.2 on, are asked for. An index that keeps them in
+`_source` gives back what was sent, and that may be base64 since 9.3, or hexadecimal digits: both are read. Not read: vectors in
+nested documents, sparse ones, bits. Left behind: settings, analysers. Not tried on a real server yet: see tests/recorded.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 from collections.abc import Hashable, Iterator
@@ -49,6 +51,7 @@ class ElasticsearchIndex(Switching):
     by_hand = "let your application ask for an alias (POST /_aliases), and name that alias as SOURCE"
     vector_type: ClassVar[str] = "dense_vector"
     dim_key: ClassVar[str] = "dims"
+    order: ClassVar[str] = ">"  # of the bytes of a vector that was sent as base64
 
     # --- how the two clients differ: OpenSearch overrides what follows
 
@@ -167,12 +170,26 @@ class ElasticsearchIndex(Switching):
             told = self._within(client, about, part, asked if values is None else asked | {"search_after": values})
             if hits := told["hits"]["hits"]:
                 documents = [hit.get("_source") or {} for hit in hits]
-                found = [_take(document, layout.vector) for document in documents]
+                found = [
+                    self._vector(_take(document, layout.vector), hit["_id"], layout)
+                    for hit, document in zip(hits, documents, strict=True)
+                ]
                 return Page([hit["_id"] for hit in hits], found, documents, [part, self._last(hits[-1]["sort"], about)])
             with contextlib.suppress(Exception):  # it would end by itself, a little later
                 self._end(client, about["pits"].pop(part))
             part, values = part + 1, None
         return Page([], [], [], [part, None])
+
+    def _vector(self, value: Any, key: str, layout: Layout) -> Any:
+        """Return a vector as numbers, however it was sent; None when there is none."""
+        if value is None or isinstance(value, list):
+            return value
+        if isinstance(value, str) and (vector := _decoded(value, layout.dim, layout.dtype, self.order)) is not None:
+            return vector
+        told = f"the row {key!r} of {self.address.url} holds no vector in {layout.vector!r}, but {str(value)[:40]!r}"
+        raise StoreError(
+            told, "update the server if it holds one (OpenSearch 3.6 answers 1 for vectors in objects), or mend the row"
+        )
 
     def _last(self, values: list[int], about: dict[str, Any]) -> list[int]:
         # Elasticsearch adds a number that is good for this point in time only. Within a shard nothing shares a _seq_no, so
@@ -289,6 +306,24 @@ def _take(document: dict[str, Any], path: str) -> Any:
     first, _, rest = path.partition(".")
     inner = document.get(first)
     return _take(inner, rest) if isinstance(inner, dict) else None
+
+
+def _decoded(text: str, dim: int, dtype: str, order: str) -> np.ndarray | None:
+    """Return a vector that was sent as hexadecimal digits of bytes, or as base64 of bytes or floats; None for any other text."""
+    with contextlib.suppress(ValueError):
+        if len(text) == 2 * dim:
+            return np.frombuffer(bytes.fromhex(text), np.int8)
+    with contextlib.suppress(ValueError):
+        content = base64.b64decode(text, validate=True)
+        if len(content) == 4 * dim and dtype != "int8":
+            return np.frombuffer(content, f"{order}f4").astype(np.float32)
+        if len(content) == 2 * dim and dtype == "bfloat16":  # the upper half of a float32
+            return (np.frombuffer(content, f"{order}u2").astype(np.uint32) << 16).view(np.float32)
+        if len(content) == 2 * dim and dtype == "float16":
+            return np.frombuffer(content, f"{order}f2").astype(np.float32)
+        if len(content) == dim and dtype == "int8":
+            return np.frombuffer(content, np.int8)
+    return None
 
 
 def _sound(value: Any) -> bool:

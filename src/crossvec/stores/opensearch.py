@@ -4,9 +4,9 @@ In    opensearch://admin@host:9200/books?column=title_vector&tls=yes&ca=root-ca.
 Out   Space                   as in stores.elasticsearch
 Uses  stores.elasticsearch, from which OpenSearch was forked; opensearch-py
 
-What stores.elasticsearch says of ids, payload, order and cursors holds here as well. New indexes use Lucene's HNSW, which needs
-OpenSearch 2.13 for inner products. Not read: fields whose dimension a trained model holds; Amazon's serverless collections,
-which have no points in time.
+What stores.elasticsearch says of ids, payload, order, cursors and base64 (here since 3.9) holds here as well. New indexes use
+Lucene's HNSW, which needs OpenSearch 2.13 for inner products. Not read: fields whose dimension a trained model holds; Amazon's
+serverless collections, which have no points in time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from crossvec.stores import Description
 from crossvec.stores.elasticsearch import ALIVE, ElasticsearchIndex
 
 SPACES = {"cosinesimil": "cosine", "innerproduct": "dot", "l2": "euclidean"}
-DTYPES = {"float": "float32", "byte": "int8"}
+DTYPES = {"float": "float32", "half_float": "float16", "byte": "int8"}
 
 
 class OpenSearchIndex(ElasticsearchIndex):
@@ -29,6 +29,7 @@ class OpenSearchIndex(ElasticsearchIndex):
     extra = "opensearch"
     vector_type = "knn_vector"
     dim_key = "dimension"
+    order = "<"
 
     def _connect(self) -> Any:
         secret = self.secret()
