@@ -146,7 +146,8 @@ def test_rows_without_ids_are_found_again_by_their_place(worlds: World, translat
     np.save(tmp_path / "old.npy", x)
     outcome = moved(f"{tmp_path}/old.npy?rows=2:90", f"{tmp_path}/new.npy", translator, tmp_path / "j.json")
     assert outcome.verification.good and outcome.verification.compared == 86
-    assert [skip["row"] for skip in outcome.journal.skipped] == [3, 50]
+    assert [(skip["row"], skip["id"]) for skip in outcome.journal.skipped] == [(3, None), (50, None)]
+    assert outcome.notes == ()
     kept = np.delete(x[2:90], [1, 48], axis=0)
     assert np.allclose(np.load(tmp_path / "new.npy"), translator.translate(kept), atol=1e-5)
 
@@ -175,7 +176,8 @@ def test_what_is_left_out_is_counted_and_listed(
     )
     outcome = moved(source, dest, translator, tmp_path / "j.json")
     assert (outcome.journal.rows_read, outcome.journal.rows_written, outcome.journal.skipped_rows) == (100, 97, 3)
-    assert [skip["row"] for skip in outcome.journal.skipped] == [7, 70, 99]
+    assert [(skip["row"], skip["id"]) for skip in outcome.journal.skipped] == [(7, 7), (70, 70), (99, 99)]
+    assert "left out, by id: 7, 70, 99 (no vector" in outcome.notes[0]
     assert all("no vector" in skip["reason"] for skip in outcome.journal.skipped)
     assert outcome.verification.good
     assert set(by_id(dest)) == set(range(100)) - {7, 70, 99}

@@ -259,7 +259,7 @@ class SearchServer:
         return np.array(values, np.float32)
 
     def _as_sent(self, index: Index) -> bool:
-        """Whether `_source` is kept as it was sent; it is rebuilt from the fields since OpenSearch 3.0 and Elasticsearch 9.2."""
+        """Whether `_source` is kept as it was sent; it is rebuilt from fields since OpenSearch 3.0 and Elasticsearch 9.2."""
         settings = index.body.get("settings", {}).get("index", {})
         if self.opensearch:
             return not (self._since(3, 0) and settings.get("knn.derived_source.enabled", True))

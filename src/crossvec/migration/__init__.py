@@ -23,7 +23,7 @@ from crossvec.errors import TranslatorError, UsageError
 from crossvec.fitting import ENOUGH_ROWS, pick_device
 from crossvec.migration import learning, origin, switching
 from crossvec.migration.gate import Gate, Retention, deciding, judge
-from crossvec.migration.journal import Journal, fingerprint
+from crossvec.migration.journal import LISTED, Journal, fingerprint
 from crossvec.migration.plan import Plan, Probe, dest_metric, estimate
 from crossvec.migration.reading import Sample, sample
 from crossvec.migration.transfer import refuse_gone, refuse_taken, transfer
@@ -39,6 +39,8 @@ __all__ = ["MIN_RETENTION", "SAMPLE", "Evidence", "Gate", "Journal", "Outcome", 
 
 SAMPLE = 4000
 """Rows with which retention is measured, and texts that are embedded at most."""
+
+NAMED = 10  # ids of rows left out that a note names
 
 MIN_RETENTION = 0.8
 """The recall at 10 that the gate asks for unless told otherwise."""
@@ -257,6 +259,9 @@ def begun(path: Path, planned: Plan) -> Journal:
 
 def _notes(planned: Plan, journal: Journal) -> tuple[str, ...]:
     notes = []
+    if named := [skip for skip in journal.skipped if skip.get("id") is not None]:
+        some = ", ".join(repr(skip["id"]) for skip in named[:NAMED]) + (" …" if journal.skipped_rows > NAMED else "")
+        notes.append(f"left out, by id: {some} ({named[0]['reason']}); all are listed in the journal, up to {LISTED:,}")
     if journal.rows_read != planned.source.rows and planned.source.exact:
         notes.append(
             f"the source held {planned.source.rows:,} rows when it was described, and {journal.rows_read:,} were read:"

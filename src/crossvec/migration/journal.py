@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -86,10 +87,11 @@ class Journal:
         """Tell whether this is the journal of a migration between these places; bad rows are left out, said or not."""
         return (_said(self.source), self.dest) == (_said(source), dest)
 
-    def skip(self, rows: tuple[int, ...], reason: str) -> None:
-        """Note rows left out."""
+    def skip(self, rows: Sequence[int], ids: Sequence[int | str | None], reason: str) -> None:
+        """Note rows left out, by number and by id, which is None where the store has none."""
         self.skipped_rows += len(rows)
-        self.skipped += [{"row": row, "reason": reason} for row in rows[: LISTED - len(self.skipped)]]
+        named = list(zip(rows, ids, strict=True))[: LISTED - len(self.skipped)]
+        self.skipped += [{"row": int(row), "id": value, "reason": reason} for row, value in named]
 
 
 def _said(source: str) -> str:

@@ -22,6 +22,7 @@ from crossvec.space import BATCH_ROWS, Space, python_values
 from crossvec.stores import Store
 from crossvec.stores.collection import Collection
 from crossvec.stores.documents import documents, plain, weight
+from crossvec.stores.files import FileStore
 from crossvec.stores.sampling import first_row, opened, part, spread
 
 WHOLE = 4
@@ -77,6 +78,25 @@ def pages(store: Store, cursor: str | None = None, batch: int = BATCH_ROWS) -> I
     for space in (part(store, done, rows) if done else store).read(batch):
         done += len(space) + len(space.dropped)
         yield space, str(done)
+
+
+def usable(store: Store, cursor: str | None = None, batch: int = BATCH_ROWS) -> Iterator[tuple[Space, list[Any], str]]:
+    """Yield each batch without its bad rows, these rows' ids (None in a store without), and the cursor that resumes after it.
+
+    The bad rows' numbers are in `dropped`. A store whose address says `bad_rows=refuse` raises SpaceError at the first instead.
+    """
+    if isinstance(store, (Collection, FileStore)) and store.address.options.get("bad_rows") != "refuse":
+        later = replace(store.address, options={**store.address.options, "bad_rows": "later"})
+        store = replace(store, address=later)
+    for space, after in pages(store, cursor, batch):
+        try:
+            space.array()
+        except SpaceError:
+            good = Space.of(space.vectors, space.ids, space.payload, space.name, numbers=space.numbers, bad_rows="drop")
+            ids = dict(zip(space.numbers, python_values(space.ids), strict=True)) if space.ids is not None else {}
+            yield good, [ids.get(row) for row in good.dropped], after
+        else:
+            yield space, [None] * len(space.dropped), after
 
 
 def sample(store: Store, want: int, seed: int = 0, field: str | None = None) -> Sample:

@@ -14,13 +14,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from crossvec.encoders import Step, silent
 from crossvec.errors import CrossvecError, SpaceError, StoreError, UnfinishedError, UsageError
 from crossvec.migration.journal import Journal, id_hash
-from crossvec.migration.reading import pages
+from crossvec.migration.reading import usable
 from crossvec.space import BATCH_ROWS, Space, python_values
 from crossvec.stores import Description, Store
 from crossvec.stores.address import with_option
@@ -128,9 +129,9 @@ def _to_collection(
         journal.before = dest.count() if dest.address.options.get("mode") == "upsert" else 0
         journal.save(path)
     eta = _Eta(told.rows, journal.rows_read, progress)
-    for space, cursor in pages(source, journal.cursor, batch):
+    for space, lost, cursor in usable(source, journal.cursor, batch):
         dest.upsert(_carried(space, translator))
-        _note(journal, space)
+        _note(journal, space, lost)
         journal.cursor = cursor
         journal.save(path)
         eta.tell(journal.rows_read)
@@ -143,9 +144,9 @@ def _to_file(
     eta = _Eta(told.rows, 0, progress)
 
     def carried() -> Iterator[Space]:
-        for space, _ in pages(source, None, batch):
+        for space, lost, _ in usable(source, None, batch):
             yield _carried(space, translator)
-            _note(fresh, space)
+            _note(fresh, space, lost)
             eta.tell(fresh.rows_read)
 
     written = dest.write(carried())
@@ -160,11 +161,11 @@ def _carried(space: Space, translator: Translator) -> Space:
     return next(translator.stream([space]))
 
 
-def _note(journal: Journal, space: Space) -> None:
+def _note(journal: Journal, space: Space, lost: list[Any]) -> None:
     journal.rows_read += len(space) + len(space.dropped)
     journal.rows_written += len(space)
     journal.ids = (journal.ids + sum(map(id_hash, python_values(space.ids_or_numbers())))) % 2**64
-    journal.skip(space.dropped, NO_VECTOR)
+    journal.skip(space.dropped, lost, NO_VECTOR)
 
 
 def _unfinished(what: str, journal: Journal, hint: str = "") -> CrossvecError:

@@ -44,7 +44,7 @@ class Collection(Connected):
     def __post_init__(self) -> None:
         self.address.only({"column", "vector", "metric", "mode", "keep", "bad_rows"} | self.options)
         allowed = {
-            "bad_rows": ("refuse", "drop"),
+            "bad_rows": ("refuse", "drop", "later"),
             "keep": ("vectors", "ids", "all"),
             "metric": METRICS,
             "mode": ("new", "upsert"),

@@ -309,7 +309,7 @@ def _take(document: dict[str, Any], path: str) -> Any:
 
 
 def _decoded(text: str, dim: int, dtype: str, order: str) -> np.ndarray | None:
-    """Return a vector that was sent as hexadecimal digits of bytes, or as base64 of bytes or floats; None for any other text."""
+    """Return a vector that was sent as hexadecimal digits of bytes, or as base64 of bytes or floats; None for another text."""
     with contextlib.suppress(ValueError):
         if len(text) == 2 * dim:
             return np.frombuffer(bytes.fromhex(text), np.int8)

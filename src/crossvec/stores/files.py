@@ -66,7 +66,7 @@ class FileStore(ABC):
 
     def __post_init__(self) -> None:
         self.address.only({"keep", "bad_rows", "dtype"} | self.options)
-        for option, allowed in {"bad_rows": ("refuse", "drop"), "keep": ("vectors", "ids", "all")}.items():
+        for option, allowed in {"bad_rows": ("refuse", "drop", "later"), "keep": ("vectors", "ids", "all")}.items():
             if (value := self.address.options.get(option, allowed[0])) not in allowed:
                 raise StoreError(f"{option}={value} is not possible for {self.path}", f"use one of {', '.join(allowed)}")
 
