@@ -267,28 +267,5 @@ def test_records_become_columns_and_records_again() -> None:
     assert Space.of(cloud(2)).records() == [{}, {}]
 
 
-# --- learning from a Space
-
-
-@pytest.mark.parametrize(
-    ("array", "words"),
-    [
-        (np.empty((0, 4), np.float32), "has 0 rows; learning needs at least 2"),
-        (cloud(1), "has 1 row; learning needs at least 2"),
-        (np.ones((50, 4), np.float32), "all 50 rows of .* are equal"),
-    ],
-)
-def test_what_has_no_shape_cannot_be_learned_from(array: np.ndarray, words: str) -> None:
-    with pytest.raises(SpaceError, match=words):
-        Space.of(array).require_fit()
-
-
-def test_fifty_rows_can_be_learned_from_unless_more_are_asked_for() -> None:
-    space = Space.of(cloud())
-    assert space.require_fit() is space
-    with pytest.raises(SpaceError, match="has 50 rows; learning needs at least 100"):
-        space.require_fit(100)
-
-
 def test_a_space_shows_its_size_and_not_its_vectors() -> None:
     assert repr(named(3)) == "Space('named': 3 x 4 float32; ids; payload title, year)"

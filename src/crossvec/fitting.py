@@ -2,7 +2,7 @@
 
 In    source Space (n, dx), target Space (m, dy), perhaps pairs (p, 2) of row numbers
 Out   Translator            with its verdict, and a card that says what was tried
-Uses  translator, aligners, aligners.heldout, verdict
+Uses  space, translator, aligners, aligners.heldout, verdict
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Uses  errors
 
 What is refused: NaN or infinite values (also after the cast to float32), rows without a direction (all zero), rows of unequal
 length, numbers of another type, duplicate ids, a dimension of 0. Always by row number. What is allowed: no rows and one row
-(a batch may be that small; `require_fit` refuses them for learning), equal rows, and read-only or memory-mapped vectors.
+(a batch may be that small, and a fit refuses what it cannot learn from), equal rows, and read-only or memory-mapped vectors.
 """
 
 from __future__ import annotations
@@ -163,23 +163,6 @@ class Space:
         return [dict(zip(self.columns, row, strict=True)) for row in zip(*values, strict=True)] or [
             {} for _ in range(len(self))
         ]
-
-    def require_fit(self, minimum: int = 2) -> Space:
-        """Return this Space when one can learn from it: at least `minimum` rows, not all of them equal.
-
-        Raises SpaceError otherwise.
-        """
-        if len(self) < minimum:
-            has = f"{len(self):,} row{'' if len(self) == 1 else 's'}"
-            raise SpaceError(
-                f"{self._called} has {has}; learning needs at least {minimum:,}", "give more rows, better thousands"
-            )
-        first = self.rows(0, 1).array()
-        if all((batch.array() == first).all() for batch in self.batches()):
-            raise SpaceError(
-                f"all {len(self):,} rows of {self._called} are equal", "give rows that differ: equal rows have no shape"
-            )
-        return self
 
     @property
     def _called(self) -> str:

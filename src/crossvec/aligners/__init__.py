@@ -2,7 +2,7 @@
 
 In    x (n, dx), y (m, dy)  float32, centred, rows of unit length (the Translator does that and undoes it)
 Out   Alignment             a map x -> y, a map y -> x, and the label-free evidence gathered on the way
-Uses  geometry
+Uses  aligners.maps
 
 An aligner is a frozen dataclass whose fields are its settings. Each sibling module holds one family.
 """

@@ -2,7 +2,7 @@
 
 In    x (n, dx), y (m, dy)  float32 centred unit rows, no pairs
 Out   Alignment             linear maps both ways; evidence for the Verdict
-Uses  search, refine, assignment, geometry
+Uses  search, refine, assignment, neighbours, geometry
 """
 
 from __future__ import annotations

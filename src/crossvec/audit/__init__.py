@@ -2,7 +2,7 @@
 
 In    Case        what was stolen, what the attacker knows, what only the owner knows
 Out   Audit       every score beside its controls, findings, and the exit code
-Uses  ladder, probes, policy
+Uses  ladder, probes, defences, frontier, policy
 
 A rung is climbed once, and every probe looks from there. A score becomes a finding when the lower bound of its lift over the
 best blind control lies above the policy's threshold. Nothing is claimed on a rung whose rows did not arrive: by the owner's

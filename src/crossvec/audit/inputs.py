@@ -2,7 +2,7 @@
 
 In    victim Space (n, dx), reference Space (m, dy), pairs, encoders, labels; the victim's own texts and labels
 Out   Case        checked; and its split into rows in the store, rows to score on, rows kept out of it
-Uses  space, encoders
+Uses  space, encoders, canaries, labels
 
 The attacks see `victim`, `reference`, `pairs` and the encoders. `texts` and `truth` are the owner's: they score the attacks and
 never reach one. Rows `absent` are taken out of the store before any attack begins, so that membership has non-members that are

@@ -2,7 +2,7 @@
 
 In    Case, Split
 Out   Stage       a rung's rows, in the space of a model the attacker has, beside the naive and the ideal ones
-Uses  fitting, translator, evaluation's centring, inputs
+Uses  fitting, translator, metrics, inputs
 
     vectors   the vectors alone
     domain    and texts of the same kind, under a model the attacker has: a translator is learned without pairs

@@ -2,7 +2,7 @@
 
 In    crossvec.toml, its table [audit]
 Out   Policy
-Uses  errors
+Uses  ladder, probes
 
     [audit]
     fail_on = "medium"              # the least severity that fails; lower findings are told and change no exit code

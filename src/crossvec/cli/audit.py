@@ -2,7 +2,7 @@
 
 In    a store, a reference and what else is known
 Out   findings, a report, what each defence comes to; exit code 1 when something leaks, 3 when that is not known
-Uses  audit, stores, texts, encoders
+Uses  audit, texts, encoders, report
 """
 
 from __future__ import annotations

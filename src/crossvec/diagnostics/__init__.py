@@ -2,7 +2,7 @@
 
 In    Space (n, d), or two of them, with or without pairs
 Out   Profile of one, Likeness of two; both have `to_json()`
-Uses  space, metrics
+Uses  the siblings
 """
 
 from crossvec.diagnostics.feasibility import Feasibility, feasibility

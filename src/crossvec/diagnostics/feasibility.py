@@ -3,7 +3,7 @@
 In    Space (n, da), Space (m, db)
 Out   Feasibility      how much of the third moments sampling lets anybody see, how well they can be made to agree, and two
                        trials of known outcome: columns shuffled (nothing to find) and halves of one space (all to be found)
-Uses  space, aligners.search
+Uses  space, shape, aligners.search
 
 A space against a rotated disjoint half of itself is the easiest task there is with these rows: where that fails, two different
 models fail too. A rotated cloud has the same principal axes up to sign, so the rotation is a draw of signs.

@@ -2,7 +2,7 @@
 
 In    Space (n, da), Space (m, db), with or without pairs
 Out   Likeness
-Uses  space, pairing, metrics, feasibility
+Uses  space, pairing, metrics, shape, feasibility
 Paper Huh et al. 2024, arXiv:2405.07987 (mutual neighbours); Kornblith et al. 2019, arXiv:1905.00414 (CKA);
       Song et al. 2012, JMLR 13, 1393-1434 (unbiased HSIC)
 """

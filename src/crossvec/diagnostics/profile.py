@@ -2,7 +2,7 @@
 
 In    Space (n, d)
 Out   Profile      numbers, and notes that say in words what a reader should know
-Uses  space, metrics
+Uses  space, shape, storage
 """
 
 from __future__ import annotations

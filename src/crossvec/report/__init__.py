@@ -2,7 +2,7 @@
 
 In    Scores, Profile, Likeness, Verdict, Translator
 Out   rich renderables; strict JSON text; a picture (see `picture`)
-Uses  rich
+Uses  report.text
 """
 
 from __future__ import annotations

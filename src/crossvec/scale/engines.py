@@ -4,8 +4,8 @@ In    a task, items
 Out   each item with its result, in the order in which they end
 Uses  ray, once it is asked for; scale
 
-A task of Ray's is one item: a worker that dies, with its machine or alone, is replaced and the item done again. No row passes
-through Ray's object store, so a worker's memory is its own.
+A task of Ray's is one item: a worker that dies, with its machine or alone, is replaced and the item done again. No row that is
+carried passes through Ray's object store, so a worker's memory is its own; the pool of a search is there once a machine.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 In    what a row weighs, a limit in bytes
 Out   rows of a batch, and the bytes that a worker is expected to need at most
-Uses  stores, scale
+Uses  space, scale
 
 A worker holds its libraries, what the reader has unpacked, and one batch on its way: as it was read, translated, and as the
 writer packs it. Nothing grows with the rows of a shard.

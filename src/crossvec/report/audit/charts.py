@@ -2,7 +2,7 @@
 
 In    Audit
 Out   Charts as inline SVG, each with what it shows in words
-Uses  report.audit.svg
+Uses  audit, report.audit.svg
 
 Every mark differs in shape as well as in colour, so that a reader who sees no colours, and a printer, tell them apart. Charts
 are narrow, as a phone is; a wide page sets them side by side.

@@ -2,7 +2,7 @@
 
 In    Audit, and whether texts may be shown
 Out   HTML that loads nothing, runs nothing and holds no text of the victim unless it is asked to
-Uses  jinja2; report.audit.charts (matplotlib)
+Uses  audit, report.audit.charts (matplotlib), tables, words; jinja2
 """
 
 from __future__ import annotations
