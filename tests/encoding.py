@@ -103,14 +103,24 @@ def endpoint(**settings: Any) -> Iterator[Endpoint]:
     """Run an endpoint on this machine while the block runs."""
     state = Endpoint(**settings)
 
+    def answer(path: str, headers: dict[str, str], body: dict[str, Any]) -> Answer:
+        state.requests.append({"path": path, "headers": headers, "body": body})
+        return state.answer(path, headers, body)
+
+    with answering(answer) as state.url:
+        yield state
+
+
+@contextmanager
+def answering(answer: Callable[[str, dict[str, str], dict[str, Any]], Answer]) -> Iterator[str]:
+    """Run a server on this machine while the block runs, and tell its URL; `answer` takes path, headers and body."""
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            state.requests.append({"path": self.path, "headers": headers, "body": body})
-            told = state.answer(self.path, headers, body)
+            told = answer(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
             if told.hangs_up:
                 self.close_connection = True
                 return
@@ -125,10 +135,9 @@ def endpoint(**settings: Any) -> Iterator[Endpoint]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_port}/v1"
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
-        yield state
+        yield f"http://127.0.0.1:{server.server_port}/v1"
     finally:
         server.shutdown()
         server.server_close()

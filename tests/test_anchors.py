@@ -7,6 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from drawing import seeded
 from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
@@ -16,10 +17,6 @@ from crossvec.aligners import anchors
 from crossvec.aligners.anchors import Anchors, lloyd, match, nearest_mean
 from crossvec.errors import SettingError
 from crossvec.geometry import unit
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def symmetric(c: int, seed: int) -> Tensor:

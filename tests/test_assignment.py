@@ -5,15 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import make_world
+from drawing import seeded
 from torch import Tensor
 
 from crossvec.aligners import silent
 from crossvec.aligners.assignment import TEMPERATURES, Temperatures, learn
 from crossvec.geometry import polar, unit
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def learned(x: Tensor, y: Tensor, w: Tensor, how: str = "ranking", steps: int = 20) -> Tensor:

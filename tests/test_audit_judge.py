@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import encoding
 import numpy as np
 import pytest
 
@@ -58,44 +58,20 @@ def serving(rule: Callable[[str], str], script: list[int] | None = None) -> Iter
     state = Model(rule, script=script or [])
     lock = threading.Lock()
 
-    class Chat(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(_path: str, headers: dict[str, str], body: dict[str, Any]) -> encoding.Answer:
+        with lock:
+            state.asked.append(body)
+            state.keys.append(headers["authorization"])
+            status = state.script.pop(0) if state.script else 200
+        said: Any = {"error": {"message": "try again"}}
+        if status == 200:
+            message = {"role": "assistant", "content": state.rule(body["messages"][0]["content"])}
+            choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+            said = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": choices}
+        return encoding.Answer(status, said, {"Retry-After-Ms": "1"})
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            with lock:
-                state.asked.append(body)
-                state.keys.append(self.headers["authorization"])
-                status = state.script.pop(0) if state.script else 200
-            said: Any = {"error": {"message": "try again"}}
-            if status == 200:
-                message = {"role": "assistant", "content": state.rule(body["messages"][0]["content"])}
-                said = {
-                    "id": "1",
-                    "object": "chat.completion",
-                    "created": 0,
-                    "model": body["model"],
-                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                }
-            raw = json.dumps(said).encode()
-            self.send_response(status)
-            headers = {"Content-Type": "application/json", "Content-Length": str(len(raw)), "Retry-After-Ms": "1"}
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *_: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Chat)
-    server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_port}/v1"
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
+    with encoding.answering(answer) as state.url:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def honest(question: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from drawing import normal, rotation, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -13,18 +14,6 @@ from crossvec.geometry import kmeans, nearest, polar, polar_batch, principal_axe
 
 sizes = st.integers(1, 9)
 seeds = st.integers(0, 10_000)
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=seeded(seed))
-
-
-def rotation(d: int, seed: int = 0) -> Tensor:
-    return torch.linalg.qr(normal(d, d, seed=seed))[0]
 
 
 def ranked_exactly() -> bool:

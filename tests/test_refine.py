@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from drawing import normal, rotation, seeded
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -18,18 +19,6 @@ from crossvec.geometry import polar, principal_axes, unit
 def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Laws are laws of real numbers: no bfloat16 here, whose ties are broken by the order of rows."""
     monkeypatch.setattr(geometry, "fast_type", lambda _device: torch.float32)
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=seeded(seed))
-
-
-def rotation(d: int, seed: int = 0) -> Tensor:
-    return torch.linalg.qr(normal(d, d, seed=seed))[0]
 
 
 def cloud(n: int, d: int, rows_seed: int) -> Tensor:
