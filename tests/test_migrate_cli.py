@@ -196,6 +196,28 @@ def test_a_report_tells_what_happened(crossvec: Run, here: Path) -> None:
     assert "600" in out and "598" in out and "rows 5, 17" in out and "gate: " in out
 
 
+def test_rows_left_out_are_named_by_their_ids(crossvec: Run, here: Path) -> None:
+    """A null, a key that is missing, zeros and NaN: of all of them people know the id and not the line."""
+    space = stores.open("old.parquet").load()
+    spoiled: dict[int, dict[str, object]] = {
+        5: {"vector": None},
+        17: {},
+        30: {"vector": [0.0] * 24},
+        31: {"vector": [float("nan")] * 24},
+    }
+    with open("holes.jsonl", "w") as file:
+        for i, row in enumerate(space.array()):
+            file.write(json.dumps({"id": f"é{i}"} | spoiled.get(i, {"vector": row.tolist()})) + "\n")
+    words = "--translator", "t", "--run", "--min-retention", 0
+    code, out, _ = crossvec("migrate", "holes.jsonl", "moved.jsonl", *words, "--format", "json")
+    told = json.loads(out)
+    assert [(skip["row"], skip["id"]) for skip in told["skipped"]] == [(5, "é5"), (17, "é17"), (30, "é30"), (31, "é31")]
+    assert set(told["skipped"][0]) == {"row", "id", "reason"} and told["skipped_rows"] == 4
+    assert told["verification"]["good"] and told["rows_written"] == 596
+    _, out, _ = crossvec("migrate", "holes.jsonl", "other.jsonl", *words)
+    assert "left out, by id: 'é5', 'é17', 'é30', 'é31'" in " ".join(out.split())
+
+
 def test_what_is_told_of_pairs_is_what_was_measured(crossvec: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without texts the plan tells measured numbers or none, and those that are packaged are the committed results."""
     from crossvec.migration import learning

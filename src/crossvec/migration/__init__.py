@@ -119,10 +119,10 @@ def plan(
         raise UsageError("an encoder needs texts to embed", "give --texts FILE, or --text-field NAME of the payload")
     if evidence.encoder is None and evidence.query_texts:
         raise UsageError("texts of queries need the new model", "give --encoder NAME, and --texts FILE")
+    turn = switching.planned(source, dest) if switch else None
     with opened(source, dest):
         if journal is None:
             refuse_taken(source, dest)
-        turn = switching.planned(source, dest) if switch else None
         made = _planned(tolerant(source), dest, evidence, rows, force, journal, seed, device, progress, how)
         return replace(made, switch=turn, notes=made.notes + turn.notes) if turn else made
 

@@ -77,10 +77,13 @@ class JsonLinesFile(FileStore):
     def _rows(self, start: int, stop: int) -> Iterator[tuple[Float32[np.ndarray, " d"], Any, dict[str, Any]]]:
         """Yield vector, id (None when rows have none) and payload of rows start to stop."""
         with self._open() as file:
-            column, id_key = "", None
+            column, id_key, dim = "", None, 0
+            dropping = self.address.options.get("bad_rows", "refuse") != "refuse"
             for row, line in islice(enumerate(line for line in file if line.strip()), stop):
                 if row == 0:
-                    column, id_key = self._keys(self._record(line, row))
+                    first = self._record(line, row)
+                    column, id_key = self._keys(first)
+                    dim = len(self._vector(first, column, row))
                 if row < start:
                     continue
                 record = self._record(line, row)
@@ -88,8 +91,9 @@ class JsonLinesFile(FileStore):
                     raise SpaceError(
                         f"row {row:,} of {self.name} has no {id_key!r}", f"add it, or use row numbers: {self.path}?id="
                     )
-                vector = self._vector(record, column, row)
-                del record[column]
+                bare = dropping and record.get(column) is None  # as a row without a vector in any other store
+                vector = np.full(dim, np.nan, np.float32) if bare else self._vector(record, column, row)
+                record.pop(column, None)
                 yield vector, record.pop(id_key) if id_key else None, record
 
     def _open(self) -> io.BufferedIOBase:
