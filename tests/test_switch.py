@@ -449,9 +449,10 @@ def test_whoever_agrees_to_rows_left_out_gets_the_switch(crossvec: Run, here: st
     x = worlds.x[400:].copy()
     x[[5, 17]] = np.nan
     np.save("old.npy", x)
+    Journal("another", "migration", "t", rows_written=1).save(Path("t.migration.json"))  # by the same translator
     code, out, _ = crossvec("migrate", "old.npy", "new.npy", "--switch", *WORDS, 0, "--run")
     told = json.loads(out)
-    assert (code, told["switch"]["switched"]) == (4, False) and "2 rows were left out" in told["switch"]["why_not"]
+    assert (code, told["switch"]["switched"]) == (4, False) and "rows were left out (2)" in told["switch"]["why_not"]
     code, out, _ = crossvec("migrate", "old.npy?bad_rows=drop", "new.npy", "--switch", *WORDS, 0, "--run")
     told = json.loads(out)
     assert code == 0 and told["switch"]["switched"], told

@@ -226,9 +226,9 @@ def _own(path: Path, source: str, dest: str) -> tuple[Path, Journal | None]:
     """Return the journal of this migration beside that of another by the same translator."""
     import hashlib
 
-    from crossvec.migration.journal import Journal
+    from crossvec.migration.journal import Journal, place_of
 
-    mark = hashlib.sha256(f"{source}\n{dest}".encode()).hexdigest()[:8]
+    mark = hashlib.sha256(f"{place_of(source)}\n{dest}".encode()).hexdigest()[:8]
     path = path.with_name(f"{path.name.removesuffix('.json')}.{mark}.json")
     return path, Journal.load(path)
 

@@ -85,7 +85,7 @@ class Journal:
 
     def moves(self, source: str, dest: str) -> bool:
         """Tell whether this is the journal of a migration between these places; bad rows are left out, said or not."""
-        return (_said(self.source), self.dest) == (_said(source), dest)
+        return (place_of(self.source), self.dest) == (place_of(source), dest)
 
     def skip(self, rows: Sequence[int], ids: Sequence[int | str | None], reason: str) -> None:
         """Note rows left out, by number and by id, which is None where the store has none."""
@@ -94,7 +94,8 @@ class Journal:
         self.skipped += [{"row": int(row), "id": value, "reason": reason} for row, value in named]
 
 
-def _said(source: str) -> str:
+def place_of(source: str) -> str:
+    """Return a source's address without `bad_rows=drop`, which says only what is done anyway."""
     return re.sub(r"\?$", "", re.sub(r"(?<=[?&])bad_rows=drop(&|$)", "", source).rstrip("&"))
 
 

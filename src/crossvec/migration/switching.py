@@ -45,8 +45,8 @@ def carry_out(source: Store, turn: Turn, journal: Journal, path: Path) -> str:
     assert isinstance(source, Switchable)
     address = getattr(source, "address", None)
     if journal.skipped_rows and "bad_rows" not in getattr(address, "options", {}):
-        left = f"{journal.skipped_rows:,} rows were left out, and would be missing under the name {turn.name}"
-        return f"{left}: mend them and migrate anew, or agree by bad_rows=drop in SOURCE and run the line again"
+        left = f"rows were left out ({journal.skipped_rows:,}), and would be missing under the name {turn.name}"
+        return f"{left}: mend them and migrate anew, or agree by ?bad_rows=drop in SOURCE and run the line again"
     told = source.describe()
     if told.exact and told.rows != journal.rows_read:
         return (
