@@ -2,7 +2,7 @@
 
 In    translator, source Space (n, dx), target Space (n, dy)   row i is the same thing in both
 Out   Scores                                                   both directions, intervals, CSLS, controls, ceiling
-Uses  space, pairing, metrics
+Uses  space, pairing, metrics, geometry, aligners (what progress is)
 
 Retrieval is scored in the target's centred frame: rows minus the mean of the translator's target frame, scaled to unit length.
 Raw cosine is reported beside it because others report it; in an anisotropic space it is high for any map, the mean included.
@@ -20,8 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crossvec import metrics
+from crossvec.aligners import Step, silent
 from crossvec.errors import SettingError, SpaceError, TranslatorError
-from crossvec.geometry import unit
+from crossvec.geometry import resized, unit
 from crossvec.pairing import joined
 from crossvec.space import Space
 
@@ -31,7 +32,6 @@ SMALL_POOL = 100
 """Below this, chance is above 1 % and a top-1 of one half has an interval wider than 0.2."""
 
 Interval = tuple[float, float]
-Step = Callable[[str, float], None]
 Search = Callable[..., metrics.Retrieval]
 """What `metrics.retrieve` is: (queries (n, d), pool (n, d), csls_neighbours=, progress=) -> Retrieval."""
 
@@ -194,7 +194,7 @@ def evaluate(
         _centres(ceiling, source, target, "the ceiling")
     warnings = [f"{left_out:,} pairs were left out: a row of theirs is bad"] if left_out else []
     inverse = _inverse(translator, warnings)
-    tell = _Stages(progress or (lambda _doing, _fraction: None), 4 + bool(inverse) + bool(ceiling))
+    tell = _Stages(progress or silent, 4 + bool(inverse) + bool(ceiling))
     rules = _Rules(sorted({1, 10, k}), csls_neighbours, bootstrap, seed, retrieve)
     plain_rules = replace(rules, csls_neighbours=0)
 
@@ -298,11 +298,7 @@ def _at_mean(true: _Cloud, mean: Float[Tensor, " d"]) -> tuple[_Cloud, _Cloud]:
 def _copied(source: Space, mean: Float[Tensor, " dx"], dim: int) -> _Cloud:
     """Return the source rows as they are, cut or filled with zeros to `dim`; the directions are of centred rows."""
     x = torch.from_numpy(source.array())
-
-    def resized(rows: Tensor) -> Tensor:
-        return torch.nn.functional.pad(rows, (0, dim - rows.shape[1]))  # a negative width cuts
-
-    return _Cloud(resized(x), unit(resized(metrics.centred(x, mean))))
+    return _Cloud(resized(x, dim), unit(resized(metrics.centred(x, mean), dim)))
 
 
 def _inverse(translator: Translates, warnings: list[str]) -> Translates | None:

@@ -57,6 +57,11 @@ def polar_batch(g: Float[Tensor, "b k k"], steps: int = 12) -> Float[Tensor, "b 
     return cast(Tensor, x)
 
 
+def resized(rows: Float[Tensor, "n d"], dim: int) -> Float[Tensor, "n e"]:
+    """Return rows cut, or filled with zeros, to `dim` columns."""
+    return torch.nn.functional.pad(rows, (0, dim - rows.shape[1]))  # a negative width cuts
+
+
 def principal_axes(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "d d"], Float[Tensor, " d"]]:
     """Return the principal axes as columns and the variances along them, largest first."""
     variances, axes = torch.linalg.eigh(x.T @ x / len(x))

@@ -23,7 +23,7 @@ from crossvec import metrics
 from crossvec.aligners import Step, silent
 from crossvec.diagnostics.feasibility import Feasibility, feasibility
 from crossvec.diagnostics.shape import FEATURELESS, SAMPLE, Cloud, Shape, check, distinct, rows_of
-from crossvec.geometry import TINY, unit
+from crossvec.geometry import TINY, resized, unit
 from crossvec.pairing import joined, same_ids
 from crossvec.space import Space
 
@@ -162,14 +162,10 @@ def _wasserstein(a: Float[Tensor, " n"], b: Float[Tensor, " m"]) -> float:
     return float((a.quantile(places) - b.quantile(places)).abs().mean())
 
 
-def _resized(rows: Float[Tensor, "n d"], dim: int) -> Float[Tensor, "n e"]:
-    return torch.nn.functional.pad(rows, (0, dim - rows.shape[1]))  # a negative width cuts
-
-
 def _shared_axes(x: Float[Tensor, "n da"], y: Float[Tensor, "m db"]) -> tuple[float, float]:
     """Return tr(A B) / (|A| |B|) of the covariances, and its mean over random rotations, tr(A) tr(B) / (d |A| |B|)."""
     d = max(x.shape[1], y.shape[1])
-    a, b = ((rows.T @ rows / len(rows)).double() for rows in (_resized(x, d), _resized(y, d)))
+    a, b = ((rows.T @ rows / len(rows)).double() for rows in (resized(x, d), resized(y, d)))
     sizes = (a.norm() * b.norm()).clamp_min(TINY)
     return float((a * b).sum() / sizes), float(a.trace() * b.trace() / (d * sizes))
 
@@ -178,7 +174,7 @@ def _paired(x: Float[Tensor, "n da"], y: Float[Tensor, "n db"], k: int, seed: in
     n = len(x)
     ux, uy = unit(x), unit(y)
     cx, cy = (metrics.centred(rows, rows.mean(0)) for rows in (x, y))
-    copied = metrics.retrieve(unit(_resized(cx, cy.shape[1])), cy, csls_neighbours=0)
+    copied = metrics.retrieve(unit(resized(cx, cy.shape[1])), cy, csls_neighbours=0)
     return Paired(
         k=k,
         mutual_knn=float(metrics.neighbour_overlap(ux, uy, k, seed=seed).mean()),

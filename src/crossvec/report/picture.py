@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 
 from crossvec.errors import MissingExtraError
+from crossvec.geometry import resized
 from crossvec.space import Space
 from crossvec.translator import Frame, Translator
 
@@ -43,7 +44,7 @@ def draw(
     else:
         source, target = source.sample(ROWS, seed), target.sample(ROWS, seed)
     theirs = _seen(translator.target, target.array())
-    naive = _resized(_seen(translator.source, source.array()), target.dim)
+    naive = resized(_seen(translator.source, source.array()), target.dim)
     ours = _seen(translator.target, translator.translate(source.array()))
     axes = torch.linalg.svd(theirs, full_matrices=False)[2][:2].T
 
@@ -91,9 +92,5 @@ def _seen(frame: Frame, rows: Float[np.ndarray, "n d"]) -> Float[torch.Tensor, "
     return frame.centre(torch.from_numpy(rows))[0]
 
 
-def _resized(rows: Float[torch.Tensor, "n d"], dim: int) -> Float[torch.Tensor, "n e"]:
-    return torch.nn.functional.pad(rows, (0, dim - rows.shape[1]))  # a negative width cuts
-
-
 def _flat(points: Float[torch.Tensor, "n q"]) -> Float[np.ndarray, "n 2"]:
-    return _resized(points, 2).numpy()  # a space of one dimension has one axis only
+    return resized(points, 2).numpy()  # a space of one dimension has one axis only
