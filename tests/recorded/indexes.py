@@ -327,18 +327,18 @@ class SearchServer:
         return {key: value for key, value in row.items() if key not in gone and key in asked.get("includes", [key])}
 
 
-def _names(value: Any) -> None:
-    """Refuse names that cannot be paths, and those of metadata."""
+def _names(value: Any, whole: bool = True) -> None:
+    """Refuse names that cannot be paths, and those of metadata, which are names of the whole document only."""
     if isinstance(value, dict):
         for name, inner in value.items():
             if not name.strip() or any(not part.strip() for part in name.split(".")):
                 raise _error(400, "document_parsing_exception", f"field name {name!r} makes object resolution ambiguous")
-            if name in ("_id", "_source", "_index", "_routing"):
+            if whole and name in ("_id", "_source", "_index", "_routing"):
                 raise _error(400, "document_parsing_exception", f"Field [{name}] is a metadata field")
-            _names(inner)
+            _names(inner, False)
     elif isinstance(value, list):
         for inner in value:
-            _names(inner)
+            _names(inner, False)
 
 
 def _error(status: int, kind: str, reason: str) -> Refused:
