@@ -14,6 +14,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,11 @@ def write(folder: str | Path, card: Mapping[str, Any], tensors: Mapping[str, Ten
         (draft / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (draft / README).write_text(_readme(card, final.name), encoding="utf-8")
         _swap(draft, final)
-    except OSError as problem:
-        raise cannot_write(final, problem) from None
-    finally:
+    except BaseException as problem:
         shutil.rmtree(draft, ignore_errors=True)
+        if isinstance(problem, OSError):
+            raise cannot_write(final, problem) from None
+        raise
     return final
 
 
@@ -108,8 +110,7 @@ def check_destination(folder: str | Path) -> Path:
     trial = beside(final, ".tmp")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        for left in remains(final, "tmp"):
-            shutil.rmtree(left, ignore_errors=True)
+        _settle(final)
         trial.mkdir()
         trial.rmdir()
     except OSError as problem:
@@ -127,6 +128,15 @@ def cannot_write(place: Path, problem: OSError) -> UsageError | UnfinishedError:
     return UsageError(f"cannot write {place}: {reason}", "name a folder that you may write to")
 
 
+def _settle(final: Path) -> None:
+    """Remove what killed writers left behind; what one had put aside, and had put nothing else in its place, is put back."""
+    for old in remains(final, "old"):
+        if not final.exists():
+            old.rename(final)
+    for left in (*remains(final, "old"), *remains(final, "tmp")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _swap(draft: Path, final: Path) -> None:
     """Put the draft in the place of what is there; an interruption in between puts the old folder back."""
     if not final.exists():
@@ -140,10 +150,17 @@ def _swap(draft: Path, final: Path) -> None:
         if not final.exists():
             old.rename(final)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        shutil.rmtree(old, ignore_errors=True)
+    except KeyboardInterrupt:
+        shutil.rmtree(old, ignore_errors=True)
+        raise UnfinishedError(f"interrupted, but {final} is written, and whole") from None
 
 
 def _read_card(place: Path) -> dict[str, Any]:
+    if not place.exists():
+        with suppress(OSError):  # a folder that may not be written, or is not there
+            _settle(place.absolute())
     try:
         card = json.loads((place / CARD).read_text(encoding="utf-8"))
         schema = card["schema"]

@@ -11,7 +11,7 @@ length, numbers of another type, duplicate ids, a dimension of 0. Always by row 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal, cast
@@ -30,6 +30,7 @@ Columns = Mapping[str, Any]
 """Payload: n values for every column name, in a list, a NumPy array or an Arrow column."""
 
 ACCEPTED = {np.dtype(name) for name in ("float16", "float32", "float64", "int8")}
+NUMBERS = {int, float, type(None), np.float16, np.float32, np.float64}  # in rows that are lists; True is none
 CHECKED_AT_ONCE = 1 << 22  # values cast and checked together: 16 MiB of float32
 LISTED = 5  # row numbers an error names before it counts the rest
 
@@ -57,7 +58,7 @@ class Space:
         if not len(self.numbers):
             object.__setattr__(self, "numbers", range(n))
         if self.payload is not None and not isinstance(self.payload, Mapping):
-            object.__setattr__(self, "payload", _columns(self.payload))
+            object.__setattr__(self, "payload", _columns(self.payload, self._called))
         _check_counts(n, self)
 
     @classmethod
@@ -228,6 +229,8 @@ def _check_counts(n: int, space: Space) -> None:
     counts = {"ids": space.ids, "row numbers": space.numbers}
     counts |= {f"values in payload column {column!r}": values for column, values in space.columns.items()}
     for what, values in counts.items():
+        if values is not None and not hasattr(values, "__len__"):
+            raise SpaceError(f"the {what} of {space._called} are a {type(values).__name__}", "give one for every row")
         if values is not None and len(values) != n:
             raise SpaceError(f"{space._called} has {n:,} rows but {len(values):,} {what}", "give one for every row")
 
@@ -252,10 +255,8 @@ def _matrix(array: Any, numbers: Sequence[int] | np.ndarray | None, name: str) -
     refuse_ragged(np.array([len(row) for row in rows]), len(rows[0]), numbers, name)
     if all(isinstance(row, np.ndarray) for row in rows):
         return np.stack(rows)
-    if not set(map(type, chain.from_iterable(rows))) <= {int, float, type(None), np.float16, np.float32, np.float64}:
-        where = next(
-            i for i, row in enumerate(rows) if not all(isinstance(v, (int, float, np.floating, type(None))) for v in row)
-        )
+    if not set(map(type, chain.from_iterable(rows))) <= NUMBERS:
+        where = next(i for i, row in enumerate(rows) if not set(map(type, row)) <= NUMBERS)
         raise SpaceError(f"{name} holds something else than numbers: {_listed([where], numbers or range(len(rows)))}")
     try:
         return np.array(rows, dtype=np.float64)  # None becomes NaN and is refused, or dropped, as such
@@ -267,6 +268,8 @@ def _plain_ids(ids: Any, numbers: Sequence[int] | np.ndarray | None) -> Ids | No
     """Return ids as an integer array, or as a list of int and str."""
     if ids is None or (isinstance(ids, np.ndarray) and ids.dtype.kind in "iu" and ids.ndim == 1) or isinstance(ids, range):
         return cast("Ids | None", ids)
+    if not isinstance(ids, Iterable) or getattr(ids, "ndim", 1) != 1:
+        raise SpaceError(f"the ids are a {type(ids).__name__}, not a list of them", "give one id for every row")
     values = [int(i) if isinstance(i, np.integer) else str(i) if isinstance(i, np.str_) else i for i in python_values(ids)]
     if not set(map(type, values)) <= {int, str}:
         row, value = next((r, v) for r, v in enumerate(values) if type(v) not in (int, str))
@@ -330,7 +333,10 @@ def _number(numbers: Sequence[int] | np.ndarray, row: int | np.integer) -> int:
     return int(numbers[int(row)])
 
 
-def _columns(records: Sequence[Mapping[str, Any]]) -> Columns:
+def _columns(records: Sequence[Mapping[str, Any]], name: str) -> Columns:
+    if not isinstance(records, Iterable) or not all(isinstance(record, Mapping) for record in records):
+        told = f"the payload of {name} is neither columns nor rows"
+        raise SpaceError(told, "give a dictionary of columns, or a list with a dictionary for each row")
     names = dict.fromkeys(chain.from_iterable(records))
     return {name: [record.get(name) for record in records] for name in names}
 

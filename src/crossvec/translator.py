@@ -125,9 +125,9 @@ class Translator:
     def translate(self, rows: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "k dy"]:
         """Carry source rows (k, dx), of any real dtype, into the target space: (k, dy) float32.
 
-        Raises TranslatorError when the rows have another dimension and SpaceError when one holds NaN or infinity.
+        Raises TranslatorError for rows that are no numbers or of another dimension, SpaceError where one holds NaN or infinity.
         """
-        array = np.asarray(rows)
+        array = _numbers(rows)
         if array.ndim != 2 or array.shape[1] != self.source.dim:
             raise TranslatorError(
                 f"the rows have shape {array.shape}; this translator reads (k, {self.source.dim})",
@@ -255,6 +255,16 @@ def _under(tensors: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:
 
 def _moved(learned: Map, device: torch.device | str) -> Map:
     return rebuild(learned.kind, {name: tensor.to(device) for name, tensor in learned.tensors().items()})
+
+
+def _numbers(rows: Any) -> Shaped[np.ndarray, "..."]:
+    try:
+        array = np.asarray(rows)
+    except (TypeError, ValueError, RuntimeError) as problem:  # ragged rows; a tensor that NumPy cannot hold
+        raise TranslatorError(f"the rows are no matrix of numbers: {problem}", "give an array, or Space.of(rows)") from None
+    if array.dtype.kind not in "fiub":
+        raise TranslatorError(f"the rows hold {array.dtype}", "give numbers: rows.astype('float32')")
+    return array
 
 
 def _tensor(rows: Shaped[np.ndarray, "k d"]) -> Float[Tensor, "k d"]:

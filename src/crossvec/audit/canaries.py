@@ -2,7 +2,7 @@
 
 In    a model; later rows of a dump (n, d), or texts that somebody recovered
 Out   Planted     the canaries and as many strangers, kept in a file; Sighting: which were seen again, beside strangers seen
-Uses  encoders, space, metrics
+Uses  encoders, space, metrics, leakage, scores, stores.atomic
 
 A canary is a sentence about a thing with a name of three common words and a secret that cannot be real: bank accounts of a
 country that does not exist (ZZ, ISO 3166-1), addresses at example.org (RFC 2606), telephone numbers of films (555-01..). It is
@@ -35,6 +35,7 @@ from crossvec.audit.scores import LEVEL
 from crossvec.encoders import Encoder
 from crossvec.errors import UsageError, did_you_mean
 from crossvec.space import Space, python_values
+from crossvec.stores.atomic import atomically
 
 __all__ = ["KINDS", "NEAR", "Canary", "Planted", "Seen", "Sighting", "in_rows", "in_texts", "plant", "read"]
 
@@ -94,7 +95,10 @@ class Planted:
     strange: Float32[np.ndarray, "m d"]
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write a file that only its owner may read; raises UsageError where there is one already: it is the only record."""
+        """Write a file that only its owner may read, all or nothing.
+
+        Raises UsageError where there is one already, as it is the only record, and what `stores.atomic` raises.
+        """
         told = {
             "schema": SCHEMA,
             "model": self.model,
@@ -103,12 +107,12 @@ class Planted:
             "canaries": [_told(*one) for one in zip(self.canaries, self.vectors, strict=True)],
             "strangers": [_told(*one) for one in zip(self.strangers, self.strange, strict=True)],
         }
-        try:
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            raise UsageError(f"{path} holds canaries, or something else, already", "give a new name") from None
-        with os.fdopen(file, "w", encoding="utf-8") as out:
-            out.write(json.dumps(told, indent=1) + "\n")
+        if Path(path).exists():
+            raise UsageError(f"{path} holds canaries, or something else, already", "give a new name")
+        with atomically(Path(path)) as part:
+            part.unlink()  # made anew, because the rights of others to a file that is there would outlive a change of them
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+                out.write(json.dumps(told, indent=1) + "\n")
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,9 @@ def plant(
     draw = random.SystemRandom() if seed is None else random.Random(seed)
     made = _made(count + STRANGERS, list(kinds) or list(KINDS), draw)
     rows = encoder.encode([one.text for one in made])
+    if wordless := int((np.linalg.norm(rows, axis=1) == 0).sum()):
+        told = f"{encoder.name} gives no row for {wordless} of {len(rows)} canaries: it knows none of their words"
+        raise UsageError(told, "canaries are in English; name the model that made the store's vectors")
     if unit:
         rows = _unit(rows)
     numbered = zip(made[:count], ids(count, draw), strict=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crossvec.cli import options
-from crossvec.errors import UsageError
+from crossvec.errors import UnfinishedError, UsageError
 
 if TYPE_CHECKING:
     from crossvec.audit.canaries import Planted, Sighting
@@ -67,6 +67,7 @@ def plant(
     """
     from crossvec import encoders, stores
     from crossvec.audit import canaries
+    from crossvec.stores.collection import Collection
 
     if Path(output).exists():
         raise UsageError(f"{output} is there already", "give a new name: it will be the only record of what was planted")
@@ -85,10 +86,20 @@ def plant(
         return 0
     numbered = _ids(source.describe().rows, first)
     planted = canaries.plant(count, encoder, numbered, kinds=kinds, seed=seed, store=store, unit=_unit_rows(first))
+    rows = _space(planted, first)
     planted.write(output)
     # The file first: a store with canaries that nobody knows would be worse than a file of canaries that are in no store.
+    try:
+        dest.write(chain(source.read(), [rows]) if to else [rows])
+    except BaseException as problem:
+        if not isinstance(dest, Collection):
+            Path(output).unlink(missing_ok=True)  # a file is written whole or not at all: nothing is planted
+        elif isinstance(problem, KeyboardInterrupt):
+            raise UnfinishedError(f"interrupted: some canaries may be in {to or store}", f"{output} tells which") from None
+        else:
+            options.advise(f"some canaries may be in {to or store}; {output} tells which")
+        raise
     options.advise(f"{output} holds the only record of what is planted now; keep it where a thief of the store does not look")
-    dest.write(chain(source.read(), [_space(planted, first)]) if to else [_space(planted, first)])
     record |= {"ids": [one.id for one in planted.canaries], "file": output}
     done = f"added {count:,} canaries to {to or store}; {output} tells which rows they are"
     options.out(format, record, lambda: _plain(done))

@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 import click
@@ -37,11 +38,12 @@ def run(cli: click.Group, arguments: list[str]) -> int:
         if isinstance(problem, SystemExit) or (os.environ.get("CROSSVEC_DEBUG") == "1" and isinstance(problem, Exception)):
             raise
         code, message, hint = _explain(problem)
-    click.echo(f"error: {message}", err=True)
-    if hint:
-        click.echo(f"hint: {hint}", err=True)
+    lines = [f"error: {message}", *([f"hint: {hint}"] if hint else [])]
+    with suppress(OSError):  # a full disk may be where we are told to speak: the exit code is left to tell
+        click.echo("\n".join(lines), err=True)
     if _wants_json(arguments):
-        click.echo(json.dumps({"error": message, "hint": hint, "exit_code": code}))
+        with suppress(OSError):
+            click.echo(json.dumps({"error": message, "hint": hint, "exit_code": code}))
     return code
 
 

@@ -140,8 +140,9 @@ class Cached:
                 base.execute("pragma synchronous = normal")
                 yield base
         except sqlite3.OperationalError as problem:
-            if "full" in str(problem):
-                raise UnfinishedError(f"there is no room left in the cache {self.folder}", "free some space") from None
+            if problem.sqlite_errorname.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+                told = f"the cache {self.folder} cannot be written: {problem}"
+                raise UnfinishedError(told, "free some space, and run the same line again") from None
             raise UsageError(f"the cache {self.folder} cannot be used: {problem}", "name another folder") from None
         except sqlite3.DatabaseError as problem:
             raise UsageError(f"the cache {self.folder} is damaged: {problem}", f"delete it: rm -r {self.folder}") from None

@@ -17,7 +17,7 @@ from typing import Any
 from crossvec import report
 from crossvec.audit import Audit
 from crossvec.audit.policy import FILE
-from crossvec.errors import MissingExtraError, UsageError
+from crossvec.errors import MissingExtraError, UnfinishedError, UsageError
 from crossvec.stores.atomic import atomically
 
 __all__ = ["FILES", "prepared", "schema", "texts", "write"]
@@ -48,13 +48,19 @@ def texts(it: Audit, *, show_text: bool = False, policy: str = FILE, day: date |
 def write(it: Audit, folder: str | Path, **told: Any) -> list[Path]:
     """Write the five reports into a folder, each completely or not at all, and return their paths.
 
-    Takes what `texts` takes; raises what it raises, and UsageError where the folder cannot be made.
+    Takes what `texts` takes; raises what it raises, UsageError where the folder cannot be made, what `stores.atomic` raises,
+    and UnfinishedError when it was interrupted.
     """
     made = texts(it, **told)
     place = prepared(folder)
-    for name, text in made.items():
-        with atomically(place / name) as part:
-            part.write_text(text, encoding="utf-8")
+    try:
+        for name, text in made.items():
+            with atomically(place / name) as part:
+                part.write_text(text, encoding="utf-8")
+    except KeyboardInterrupt:
+        raise UnfinishedError(
+            f"interrupted while writing {place}: each file there is whole, not all are of this audit"
+        ) from None
     return [place / name for name in made]
 
 
