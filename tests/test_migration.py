@@ -426,19 +426,6 @@ def test_the_alias_that_applications_ask_is_pointed_at_the_new_collection(
     assert stores.open(alias).describe().dim == translator.source.dim
 
 
-def test_tables_change_places_in_one_transaction(
-    pgvector: servers.Database, worlds: World, translator: Translator, tmp_path: Path
-) -> None:
-    source, dest = place(pgvector), place(pgvector)
-    stores.open(source).write([rows(worlds)])
-    moved(source, dest, translator, tmp_path / "j.json")
-    expected, new = by_id(dest), dest.rpartition("/")[2]
-    old = source.rpartition("/")[2]
-    changed(source, f"BEGIN; ALTER TABLE {old} RENAME TO {old}_before; ALTER TABLE {new} RENAME TO {old}; COMMIT")
-    assert stores.open(source).describe().dim == translator.target.dim
-    assert np.array_equal(by_id(source)["id 3"][0], expected["id 3"][0])
-
-
 def test_a_file_that_is_there_is_not_replaced(worlds: World, translator: Translator, tmp_path: Path) -> None:
     np.save(tmp_path / "old.npy", worlds.x[:200])
     np.save(tmp_path / "new.npy", worlds.y[:5])

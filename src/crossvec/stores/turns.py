@@ -75,11 +75,11 @@ def stage_of(turn: Turn, name: bool, new: bool, aside: bool, known: bool, where:
         return "between"
     if new and name and not aside:
         return "before"
-    if name and not new and (aside or known):
+    if name and (known or (aside and not new)):  # one that is known may be followed by a DEST of the same name
         return "after"
     there = [held for held, is_there in ((turn.name, name), (turn.new, new), (turn.aside, aside)) if is_there]
     raise StoreError(
         f"the names in {where} were changed by somebody else: of {turn.name}, {turn.new} and {turn.aside} there are"
         f" {', '.join(there) or 'none'}",
-        f"the old rows were to be {turn.aside}, the new ones {turn.name}: give them these names, or delete the journal",
+        f"the old rows were to be {turn.aside}, the new ones {turn.name}: rename them so, or delete the migration's journal",
     )
