@@ -20,7 +20,7 @@ from jaxtyping import Float32, Int
 
 from crossvec.audit.canaries import Planted
 from crossvec.audit.labels import Labels
-from crossvec.encoders import Encoder, Step, silent
+from crossvec.encoders import Around, Encoder, Step, silent
 from crossvec.errors import UsageError
 from crossvec.geometry import TINY
 from crossvec.space import Space
@@ -89,10 +89,12 @@ class Case:
         if self.truth is not None and self.labels is not None:
             known = set(self.labels.names)
             if not any(known & row for row in self.truth):
-                some = sorted(set().union(*self.truth))[:3]
+                # What the rows have is counted and not shown: in a column named by mistake it may be their texts.
+                names, others = self.labels.names, len(set().union(*self.truth))
+                some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
                 raise UsageError(
-                    f"no row has a label that {self.labels.source} names; rows have {', '.join(some) or 'none'}",
-                    "use the same names in both",
+                    f"no row has a label that {self.labels.source} names ({some}); the rows have {others:,} others",
+                    "use the same names in both, and see that the column is the one with the labels",
                 )
 
     @property
@@ -161,23 +163,11 @@ def resized(rows: Float32[np.ndarray, "k d"], dim: int) -> Float32[np.ndarray, "
 
 
 @dataclass(frozen=True, eq=False)
-class Remembered:
+class Remembered(Around):
     """An Encoder that embeds a list of texts once: every rung, and every defence tried, asks for the same texts again."""
 
     encoder: Encoder
     rows: dict[tuple[str, ...], Float32[np.ndarray, "_ d"]] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.encoder.name
-
-    @property
-    def version(self) -> str:
-        return self.encoder.version
-
-    @property
-    def dim(self) -> int:
-        return self.encoder.dim
 
     def encode(self, texts: Sequence[str], *, query: bool = False, progress: Step = silent) -> Float32[np.ndarray, "n d"]:
         if query:

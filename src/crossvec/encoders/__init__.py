@@ -27,6 +27,7 @@ from crossvec.errors import MissingExtraError, UsageError, did_you_mean
 
 __all__ = [
     "ENCODERS",
+    "Around",
     "Encoder",
     "Estimate",
     "ImageEncoder",
@@ -78,6 +79,27 @@ class Encoder(Protocol):
         for what are no texts, UnfinishedError when an endpoint cannot be reached or answers what it should not.
         """
         ...
+
+
+class Around:
+    """An Encoder in the making, around another whose name, version and dimension are its own."""
+
+    encoder: Encoder
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.encoder.name
+
+    @property
+    def version(self) -> str:
+        """The model's version."""
+        return self.encoder.version
+
+    @property
+    def dim(self) -> int:
+        """The dimension d; 0 where the model does not say."""
+        return self.encoder.dim
 
 
 @runtime_checkable

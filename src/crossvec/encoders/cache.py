@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from crossvec.encoders import Encoder, Estimate, Metered, Step, silent
+from crossvec.encoders import Around, Encoder, Estimate, Metered, Step, silent
 from crossvec.encoders.batched import as_texts
 from crossvec.errors import UnfinishedError, UsageError
 
@@ -40,7 +40,7 @@ create table if not exists vectors (
 """
 
 
-class Cached:
+class Cached(Around):
     """An Encoder with a memory. `hits` counts the rows that came from it."""
 
     def __init__(self, encoder: Encoder, folder: str | Path) -> None:
@@ -56,21 +56,6 @@ class Cached:
 
     def __repr__(self) -> str:
         return f"<Cached {self.encoder!r} in {self.folder}>"
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.encoder.name
-
-    @property
-    def version(self) -> str:
-        """The model's version."""
-        return self.encoder.version
-
-    @property
-    def dim(self) -> int:
-        """The dimension d; 0 where the model does not say."""
-        return self.encoder.dim
 
     def encode(self, texts: Sequence[str], *, query: bool = False, progress: Step = silent) -> Float32[np.ndarray, "n d"]:
         """Return one row a text, asking the model once for each text that is not here yet."""

@@ -22,9 +22,8 @@ from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from crossvec.audit.inputs import Remembered, centred
-from crossvec.encoders import Encoder, Step, silent
-from crossvec.encoders.cache import Cached
+from crossvec.audit.inputs import centred
+from crossvec.encoders import Around, Encoder, Step, silent
 from crossvec.errors import UsageError, did_you_mean
 from crossvec.geometry import TINY
 
@@ -83,7 +82,7 @@ class Known:
         At most MOST_TEXTS are kept, drawn by seed; blank ones are not.
         """
         # A guess is no text to be remembered, in memory or on disk.
-        while isinstance(encoder, Remembered | Cached):
+        while isinstance(encoder, Around):
             encoder = encoder.encoder
         unit = centred(rows, 0.0)
         told = [i for i, text in enumerate(texts or ()) if text.strip()]
