@@ -1,20 +1,24 @@
 """step_cost — what a training step of vec2vec costs beside the matrix products in it.
 
 In    preset, precision, batch, dims, device
-Out   results/step-cost/ROW.json     seconds of a step, FLOPs counted, seconds of the same products alone, machine, versions
+Out   results/step-cost/ROW.json     seconds of a step, FLOPs counted, seconds of the same products alone, shares of the step's
+                                    time by kind of work, machine, versions
 Uses  record, crossvec.aligners.vec2vec
 
 The floor is measured, not quoted: every product of a step (its shapes, layouts and type are taken from the step itself) is done
-again, alone, on tensors of its own, and steps and products take turns, so that a busy machine slows both. FLOPs are 2 m k n a
-product. A step is what `Training.step` does: batches, both updates and the average included.
+again, alone, on tensors of its own, and steps and products take turns, so that a busy machine slows both; what is told is the
+median over turns of how many times the products a step takes. FLOPs are 2 m k n a product. A step is what `Training.step` does:
+batches, both updates and the average included. Shares are the profiler's, of a few steps more.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,18 +26,32 @@ from typing import Any
 import torch
 from record import RESULTS, save, versions
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossvec.aligners.vec2vec import Vec2Vec, prepared
 from crossvec.aligners.vec2vec.data import Rows
+from crossvec.aligners.vec2vec.memory import kept
 from crossvec.aligners.vec2vec.training import Training
 from crossvec.geometry import unit
 
 PRODUCTS = {"aten::mm": 0, "aten::addmm": 1, "aten::bmm": 0}
 """Operations that are matrix products, and where their two factors begin among the arguments."""
 
+KINDS = {
+    "products": "mm$",
+    "activations and norms": "silu|layer_norm|batch_norm",
+    "all pairs of rows": "softmax|amax|exp_|addmv|sub_",
+    "casts and copies": "copy|aten::cat$|index$|clone",
+    "updates and averages": "adam|lerp|::fill_|zero_|mul_$|AccumulateGrad",
+    "sums and other arithmetic": "aten::(add|sum|mean|mul|div|neg|sub|abs|sgn|eq|masked_fill|linalg_vector_norm|clamp)",
+    "fused by the compiler": "CompiledFxGraph",
+}
+"""Kinds of work by the names of what the profiler saw; the first that fits counts, and the rest is dispatch."""
+
 WARM_UP = 5
 ROWS = 4096
+PROFILED = 3
 
 
 @dataclass(frozen=True)
@@ -101,6 +119,18 @@ def seconds_of(work: Callable[[], None], device: torch.device) -> float:
     return time.process_time() - started
 
 
+def shares(step: Callable[[], None]) -> dict[str, float]:
+    """The share of a step's time, 0 to 1, that each kind of work takes by itself."""
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        for _ in range(PROFILED):
+            step()
+    spent: Counter[str] = Counter()
+    for event in seen.key_averages():
+        kind = next((kind for kind, names in KINDS.items() if re.search(names, event.key)), "dispatch and the rest")
+        spent[kind] += event.self_cpu_time_total
+    return {kind: round(time / spent.total(), 3) for kind, time in spent.most_common()}
+
+
 def measure(row: dict[str, Any]) -> dict[str, Any]:
     device = torch.device(row["device"])
     generator = torch.Generator().manual_seed(0)
@@ -111,17 +141,22 @@ def measure(row: dict[str, Any]) -> dict[str, Any]:
     counted = prepared(Vec2Vec(**{**vars(settings), "compile": False}), spaces, lambda _network: 0.0, device=device)
     products = products_of(counted)
     floor = alone(products, device)
-    for _ in range(WARM_UP):
-        training.step()
-        floor()
-    times = [(seconds_of(training.step, device), seconds_of(floor, device)) for _ in range(row["steps"])]
+    with kept():
+        for _ in range(WARM_UP):
+            training.step()
+            floor()
+        times = [(seconds_of(training.step, device), seconds_of(floor, device)) for _ in range(row["steps"])]
+        spent = shares(training.step) if device.type == "cpu" else {}
     step, least = (statistics.median(column) for column in zip(*times, strict=True))
+    ratios = sorted(step / least for step, least in times)
     flops = sum(product.flops for product in products)
     return {
         "flops": flops,
         "products": len(products),
         "seconds": {"step": step, "floor": least},
-        "times_the_floor": round(step / least, 3),
+        "times_the_floor": round(statistics.median(ratios), 3),
+        "middle_half_of_turns": [round(ratios[len(ratios) * quarter // 4], 3) for quarter in (1, 3)],
+        "shares": spent,
         "gflops": {"step": round(flops / step / 1e9, 1), "floor": round(flops / least / 1e9, 1)},
         "versions": versions("torch"),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -81,10 +82,29 @@ def test_inverse_orthogonal_maps_leave_nothing_of_cycle_reconstruction_and_vsp(p
     assert all(float(part) < 1e-5 for part in parts.values()), parts
 
 
+@pytest.mark.parametrize("spaces", [2, 3])
+@pytest.mark.parametrize(
+    ("term", "reads"),
+    [
+        ({"rec": 1.0, "vsp": 1.0, "latent": 1.0, "supervised": 1.0, "pseudo": 1.0}, False),
+        ({"vsp": 1.0, "vsp_form": "paper"}, True),
+        *(({name: 1.0}, True) for name in ("cycle", "cycle_vsp", "adversarial")),
+    ],
+)
+def test_translations_are_made_only_for_terms_that_read_them(term: dict[str, Any], reads: bool, spaces: int) -> None:
+    network, critics, batches = world(spaces)
+    objective = replace(NONE, **term)
+    passes = forward(network, batches, objective)
+    assert len(passes.translations) == (spaces * (spaces - 1) if reads else 0)
+    loss, parts = generator_loss(network, critics, batches, objective, passes=passes)
+    fuller, same = generator_loss(network, critics, batches, objective, passes=forward(network, batches, Objective()))
+    assert parts.keys() == same.keys() and torch.allclose(loss, fuller, atol=1e-6)
+
+
 @pytest.mark.parametrize("detach", [True, False])
 def test_detaching_the_cycle_lets_only_the_way_back_learn(detach: bool) -> None:
     network, critics, batches = world()
-    made = forward(network, batches)
+    made = forward(network, batches, Objective())
     crossed = {d: rows.detach().requires_grad_() for d, rows in made.translations.items()}
     passes = Passes(made.latents, made.reconstructions, crossed)
     loss, _ = generator_loss(network, critics, batches, replace(NONE, cycle=1.0, detach_cycle=detach), passes=passes)
@@ -97,7 +117,7 @@ def test_detaching_the_cycle_lets_only_the_way_back_learn(detach: bool) -> None:
 def test_cycles_return_every_translation_to_where_it_came_from() -> None:
     network, _, batches = world(3)
     network.eval()
-    made = forward(network, batches)
+    made = forward(network, batches, Objective())
     returned = cycles(network, made.translations, detach=False)
     assert set(returned) == set(made.translations) and len(returned) == 6
     for (source, target), rows in returned.items():
@@ -111,7 +131,7 @@ def test_cycles_return_every_translation_to_where_it_came_from() -> None:
 def test_each_side_learns_and_leaves_the_other_alone(gan: str, spaces: int) -> None:
     network, critics, batches = world(spaces, latent_discriminators=2)
     objective = Objective(gan=gan, latent_discriminators=2, r1=0.1, r2=0.1)  # type: ignore[arg-type]
-    passes = forward(network, batches)
+    passes = forward(network, batches, Objective())
     loss, parts = discriminator_loss(network, critics, batches, objective, passes=passes)
     loss.backward()
     assert set(parts) == {"adversarial", "told_apart", "latent", "latent_told_apart", "r1", "r2"}
@@ -277,7 +297,7 @@ def test_half_precision_passes_end_in_unit_rows_of_float32() -> None:
     objective = Objective(r1=0.1)
     exact, _ = generator_loss(network, critics, batches, objective)
     with torch.autocast("cpu", torch.bfloat16):
-        passes = forward(network, batches)
+        passes = forward(network, batches, Objective())
         rough, _ = generator_loss(network, critics, batches, objective, passes=passes)
         critic, _ = discriminator_loss(network, critics, batches, objective, passes=passes)
     rows = passes.translations["a", "b"]
@@ -324,7 +344,7 @@ def test_weights_of_half_precision_take_rows_of_float32_through_whole_cycles() -
     network, critics, batches = world()
     objective = Objective(gan="relativistic")
     exact, _ = generator_loss(network, critics, batches, objective)
-    passes = forward(network.bfloat16(), batches)
+    passes = forward(network.bfloat16(), batches, objective)
     rough, _ = generator_loss(network, critics.bfloat16(), batches, objective, passes=passes)
     assert passes.translations["a", "b"].dtype == torch.float32 == rough.dtype
     assert float(rough.detach()) == pytest.approx(float(exact.detach()), rel=0.05)

@@ -274,7 +274,7 @@ exact = pytest.mark.parametrize(("dtype", "within", "slope_within"), [(torch.flo
 def test_the_network_is_the_reference(shape: Shape, dtype: torch.dtype, within: float, slope_within: float) -> None:
     network, _, x = world(shape, Objective())
     got = Reference(numbers(network), shape)
-    made, want = forward(network.to(dtype), as_tensors(x, dtype)), through(got, x)
+    made, want = forward(network.to(dtype), as_tensors(x, dtype), Objective()), through(got, x)
     for s in x:
         np.testing.assert_allclose(made.latents[s].detach(), want["z"][s], atol=within, rtol=within)
         np.testing.assert_allclose(made.reconstructions[s].detach(), want["rebuilt"][s], atol=within)
@@ -344,7 +344,7 @@ def test_a_full_step_is_the_reference_s(name: str, shape: Shape) -> None:
 
     for dtype, within in ((torch.float32, 5e-5), (torch.float64, 1e-6)):
         one, other, tensors = deepcopy(network).to(dtype), deepcopy(critics).to(dtype), as_tensors(x, dtype)
-        passes = forward(one, tensors)
+        passes = forward(one, tensors, o)
         discriminator_loss(one, other, tensors, o, passes=passes)[0].backward()
         agree(other, slope_of_judges, within)
         stepped(other, rate)

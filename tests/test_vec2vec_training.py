@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import platform
 import sys
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,7 @@ from crossvec.aligners.vec2vec.discriminators import Discriminators
 from crossvec.aligners.vec2vec.distributed import Group
 from crossvec.aligners.vec2vec.flat import Flat
 from crossvec.aligners.vec2vec.health import Look, label_free, meeting, sickness, vital_signs
+from crossvec.aligners.vec2vec.memory import kept
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.seeds import REPLACED
 from crossvec.aligners.vec2vec.universal import Universal
@@ -155,6 +157,22 @@ def test_the_average_of_weights_forgets_the_random_start_and_lags_behind() -> No
         (3 - layer.weight).square().sum().backward()
         flat.move(step, 1.0, Group(), torch.amp.GradScaler("cpu", enabled=False))
     assert abs(float(flat.average[0]) - 3) < 0.05 < abs(float(start[0]) - 3)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left to their own ways")
+def test_a_step_finds_the_memory_that_the_one_before_it_freed() -> None:
+    """Pages that come from the system are counted: 60 MiB of activations are 15,000 of them."""
+    resource = pytest.importorskip("resource")
+
+    def pages() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        activations = [torch.zeros(5 * 2**20) for _ in range(3)]
+        assert len(activations) == 3
+        return int(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+    with kept():
+        pages()
+        assert pages() < 1000
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -91,7 +91,7 @@ class ResidualMLP(nn.Module):
         for index, block in enumerate(self.blocks):
             change = block(x)
             if self.carry is not None and index == self.carried:
-                x = change + x @ self.carry
+                x = torch.addmm(change, x, self.carry)
             elif change.shape[1] == x.shape[1]:
                 x = change + x
             elif change.shape[1] > x.shape[1]:

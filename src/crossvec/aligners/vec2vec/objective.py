@@ -67,6 +67,11 @@ class Objective:
             if isinstance(weight, float) and not 0 <= weight < float("inf"):
                 raise SettingError(f"{field.name} cannot be {weight}", f"use a number from 0 up, for example -s {field.name}=1")
 
+    @property
+    def translates(self) -> bool:
+        """Whether a term reads translations of the batches, and not only reconstructions, latents or pairs."""
+        return any((self.cycle, self.cycle_vsp, self.adversarial, self.vsp and self.vsp_form == "paper"))
+
 
 PRESETS: Mapping[str, Objective] = {
     "published-code": Objective(),
@@ -86,12 +91,15 @@ class Passes:
     translations: Mapping[Direction, Tensor]
 
 
-def forward(network: Network, batches: Mapping[str, Tensor]) -> Passes:
-    """Encode every batch once and decode it into every space."""
+def forward(network: Network, batches: Mapping[str, Tensor], objective: Objective) -> Passes:
+    """Encode every batch once and decode it into its own space and, where a term reads translations, into the others."""
     latents = network.encode_each(batches)
+    # Batch norm's running statistics are to be those of translations, whoever reads them.
+    translates = objective.translates or network.shape.norm == "batch"
     reconstructions, translations = {}, {}
     for target in batches:
-        for source, rows in zip(latents, network.decode_each(target, list(latents.values())), strict=True):
+        sources = list(latents) if translates else [target]
+        for source, rows in zip(sources, network.decode_each(target, [latents[source] for source in sources]), strict=True):
             if source == target:
                 reconstructions[target] = rows
             else:
@@ -129,7 +137,7 @@ def generator_loss(
     same texts, and `pseudo` rows of both and how they belong together; each is used both ways. The discriminators give
     gradients and get none. Raises SettingError when batches are missing.
     """
-    passes = passes or forward(network, _checked(batches))
+    passes = passes or forward(network, _checked(batches), objective)
     parts: dict[str, Tensor] = {}
     if objective.rec:
         parts["rec"] = _mean(
@@ -177,7 +185,7 @@ def discriminator_loss(
     """
     if passes is None:
         with torch.no_grad():
-            passes = forward(network, _checked(batches))
+            passes = forward(network, _checked(batches), objective)
     terms: list[Tensor] = []
     parts: dict[str, Tensor] = {}
     penalties: dict[str, list[Tensor]] = {"r1": [], "r2": []}

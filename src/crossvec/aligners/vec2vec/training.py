@@ -2,7 +2,7 @@
 
 In    Network, Discriminators, Batches, Objective, Recipe
 Out   Training.run()        an Outcome: the best weights that a label-free judge saw, and what it saw
-Uses  aligners.vec2vec.{network, discriminators, objective, data, flat, health, checkpoint, distributed}
+Uses  aligners.vec2vec.{network, discriminators, objective, data, flat, memory, health, checkpoint, distributed}
 Paper arXiv:2505.12540      section 3; rates, betas and warm-up of the published configuration
 
 A step is a function of the weights, the seed and its number: batches and dropout are drawn anew from (seed, step), so a run
@@ -28,6 +28,7 @@ from crossvec.aligners.vec2vec.distributed import Group
 from crossvec.aligners.vec2vec.flat import Flat
 from crossvec.aligners.vec2vec.health import SAMPLE, Look, sickness, vital_signs
 from crossvec.aligners.vec2vec.live import Live
+from crossvec.aligners.vec2vec.memory import kept
 from crossvec.aligners.vec2vec.network import Network
 from crossvec.aligners.vec2vec.objective import Objective, discriminator_loss, forward, generator_loss
 from crossvec.aligners.vec2vec.teacher import Assigned, Direction, assigned
@@ -167,7 +168,7 @@ class Training:
         told: dict[str, Tensor] = {}
         # One context for both updates: it casts the network's weights once. The discriminators' are cast anew after their own.
         with self._precision():
-            passes = self._forward(self.network, rows)
+            passes = self._forward(self.network, rows, self.objective)
             if self.adversarial:
                 loss, told = self._critics_loss(self.network, self.discriminators, rows, self.objective, passes=passes)
                 self._move(self.critics, loss, part)
@@ -192,7 +193,7 @@ class Training:
         self.network.train()
         self.discriminators.train()
         looking = max(1, self.recipe.steps // self.recipe.looks)
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        with kept(), torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             if not self.looks:
                 self._look(live)
             while not self.ended:
