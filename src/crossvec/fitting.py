@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from crossvec.aligners import Aligner, Alignment, Effort, Step, aligner_class, create, silent
+from crossvec.aligners import Aligner, Alignment, Effort, Step, aligner_class, create, part, silent
 from crossvec.aligners.heldout import Carries, HeldOut, held_out
 from crossvec.errors import SettingError, SpaceError, UsageError
 from crossvec.space import Space
@@ -141,22 +141,22 @@ def fit(
     del source_rows, target_rows
 
     may_train = aligner == "auto" and effort == "thorough" and known is None and min(rows_used) >= ENOUGH_TO_TRAIN
-    searching = _share(step, 0.0, 0.6) if may_train else step
+    searching = part(step, 0.0, 0.6) if may_train else step
     paired, others = [one for one in plan if one.needs_pairs], [one for one in plan if not one.needs_pairs]
     compared: list[tuple[Aligner, HeldOut | None]] = []
     if len(plan) > 1 and known is not None and paired:
-        compared = _compared(paired, x, y, known, seed, _share(step, 0.0, 0.3))
+        compared = _compared(paired, x, y, known, seed, part(step, 0.0, 0.3))
         paired = [max(compared, key=lambda one: _merit(one[1], carries))[0]]
-        searching = _share(step, 0.3, 1.0)
+        searching = part(step, 0.3, 1.0)
     tried: list[Attempt] = []
     for number, one in enumerate(left := paired + others):
         found = next((held for other, held in compared if other is one), None)
-        tried.append(_attempt(one, x, y, known, found, _part(searching, number, len(left)), rivals=len(plan) > 1, seed=seed))
+        tried.append(_attempt(one, x, y, known, found, _nth(searching, number, len(left)), rivals=len(plan) > 1, seed=seed))
         if tried[-1].verdict.status == "aligned" and not one.needs_pairs:
             break
     best = max(tried, key=lambda attempt: attempt.merit(carries))
     if may_train and best.verdict.status == "aligned":
-        seen, trained, helped = _trained(best, x, y, seed, _share(step, 0.6, 1.0))
+        seen, trained, helped = _trained(best, x, y, seed, part(step, 0.6, 1.0))
         tried = [seen if one is best else one for one in tried] + [trained]
         best = trained if helped else seen
     step("done", 1.0)
@@ -359,15 +359,10 @@ def _learns_from_pairs(one: Aligner) -> bool:
     return one.needs_pairs or getattr(one, "uses_pairs", False)
 
 
-def _share(step: Step, begun: float, ended: float) -> Step:
-    """Return a Step that reports a whole as the part of another from `begun` to `ended`."""
-    return lambda doing, fraction: step(doing, begun + (ended - begun) * min(max(fraction, 0.0), 1.0))
-
-
-def _part(step: Step, number: int, count: int) -> Step:
+def _nth(step: Step, number: int, count: int) -> Step:
     """Return a Step that reports a whole attempt as its share of the fit."""
     label = f" (attempt {number + 1} of up to {count})" if number else ""
-    share = _share(step, number / count, (number + 1) / count)
+    share = part(step, number / count, (number + 1) / count)
     return lambda doing, fraction: share(doing + label, fraction)
 
 

@@ -32,6 +32,11 @@ def silent(_doing: str, _fraction: float) -> None:
     """Report no progress."""
 
 
+def part(progress: Step, begun: float, ended: float) -> Step:
+    """Return a Step that reports a whole as the part of another from `begun` to `ended`."""
+    return lambda doing, fraction: progress(doing, begun + (ended - begun) * min(max(fraction, 0.0), 1.0))
+
+
 @dataclass(frozen=True, eq=False)
 class Alignment:
     """What an aligner learned.

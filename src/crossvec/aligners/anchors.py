@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from torch.nn.functional import cosine_similarity, embedding_bag
 
-from crossvec.aligners import Alignment, Effort, Step, silent
+from crossvec.aligners import Alignment, Effort, Step, part, silent
 from crossvec.aligners.limits import Range, check
 from crossvec.aligners.maps import Linear
 from crossvec.errors import SettingError
@@ -84,9 +84,9 @@ class Anchors:
         generator = torch.Generator().manual_seed(self.seed)
         trace: list[dict[str, Any]] = []
 
-        a, b = self._anchors(x, y, generator, trace, _part(progress, 0.0, 0.35))
-        weight = self._pseudo_pairs(x, y, a, b, _part(progress, 0.35, 0.5))
-        weight = self._average(x, y, weight, generator, trace, _part(progress, 0.5, 0.85))
+        a, b = self._anchors(x, y, generator, trace, part(progress, 0.0, 0.35))
+        weight = self._pseudo_pairs(x, y, a, b, part(progress, 0.35, 0.5))
+        weight = self._average(x, y, weight, generator, trace, part(progress, 0.5, 0.85))
         progress("correcting by clusters", 0.85)
         weight, consistency = self._correct(x, y, weight, generator)
         progress("aligned", 1.0)
@@ -229,10 +229,6 @@ def match(
     objective = dq.sum(1)
     winner = int(objective.argmax())
     return p[winner], float(objective[winner])
-
-
-def _part(progress: Step, start: float, end: float) -> Step:
-    return lambda doing, fraction: progress(doing, start + (end - start) * fraction)
 
 
 def _draw(x: Tensor, rows: int, generator: Generator) -> Tensor:

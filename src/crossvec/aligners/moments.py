@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crossvec.aligners import Alignment, Effort, Linear, Step, silent
+from crossvec.aligners import Alignment, Effort, Linear, Step, part, silent
 from crossvec.aligners.assignment import TEMPERATURES, learn
 from crossvec.aligners.limits import Range, check
 from crossvec.aligners.neighbours import Index, pick
@@ -105,7 +105,7 @@ class Moments:
             clusters=self.clusters,
             pool=bool(self.clusters) or (self.effort != "quick" and _scarce(x, y)),
             generator=generator,
-            progress=lambda doing, done: progress(doing, 0.375 * done),
+            progress=part(progress, 0.0, 0.375),
         )
         c = refine(
             zx,
@@ -114,11 +114,9 @@ class Moments:
             rounds=rounds,
             k=min(self.neighbours, len(x), len(y)),
             index=self.index,
-            progress=lambda doing, done: progress(doing, 0.375 + 0.25 * done),
+            progress=part(progress, 0.375, 0.625),
         )
-        forward, backward = self._finished(
-            c, zx, zy, steps, generator, lambda doing, done: progress(doing, 0.625 + 0.375 * done)
-        )
+        forward, backward = self._finished(c, zx, zy, steps, generator, part(progress, 0.625, 1.0))
         progress("done", 1.0)
         return Alignment(
             Linear(axes_x @ forward.weight @ axes_y.T, forward.bias @ axes_y.T),

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from crossvec.aligners import Alignment, Step, silent
+from crossvec.aligners import Alignment, Step, part, silent
 from crossvec.aligners.limits import Range, check
 from crossvec.aligners.maps import Linear, Map, Residual
 from crossvec.errors import SettingError
@@ -312,14 +312,10 @@ def _known(x: Tensor, y: Tensor, pairs: Tensor | None, name: str) -> tuple[Tenso
 
 def _both_ways(learn: Learn, x: Tensor, y: Tensor, seed: int, progress: Step) -> Alignment:
     """Learn a map from paired rows x to y and, for itself, one from y to x."""
-
-    def half(start: float) -> Step:
-        return lambda doing, fraction: progress(doing, start + fraction / 2)
-
     progress("fitting the pairs", 0.0)
-    forward, evidence = learn(x, y, torch.Generator().manual_seed(seed), half(0.0))
+    forward, evidence = learn(x, y, torch.Generator().manual_seed(seed), part(progress, 0.0, 0.5))
     progress("fitting the pairs backward", 0.5)
-    backward, _ = learn(y, x, torch.Generator().manual_seed(seed), half(0.5))
+    backward, _ = learn(y, x, torch.Generator().manual_seed(seed), part(progress, 0.5, 1.0))
     progress("aligned", 1.0)
     cosine = float(cosine_similarity(forward(x), y).mean())
     return Alignment(forward, backward, {"pairs": float(len(x)), **evidence, "fitted_cosine": cosine})

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crossvec.aligners import Step, silent
+from crossvec.aligners import Step, part, silent
 from crossvec.aligners.neighbours import BLOCK, Carried, Index, neighbours
 from crossvec.geometry import polar
 
@@ -68,8 +68,7 @@ def refine(
     spread_x, spread_y = spread(zx), spread(zy)
     matching, c = w, w
     for number in range(rounds):
-        part = partial(_nth, progress, number, rounds)
-        c = neighbour_covariance(zx, zy, matching, k, index=index, progress=part)
+        c = neighbour_covariance(zx, zy, matching, k, index=index, progress=partial(_nth, progress, number, rounds))
         tilt = spread_x[:, None] * w * spread_y
         c = c - DEBIAS * (c * tilt).sum() / tilt.square().sum().clamp_min(1e-30) * tilt
         w, matching = polar(c), finish(c, spread_x, spread_y, RANKING)
@@ -106,8 +105,8 @@ def neighbour_covariance(
 ) -> Float[Tensor, "dx dy"]:
     """Return E[x y'^T] + E[x' y^T], where y' is the weighted mean of the k rows near x w, and x' of the rows near y."""
     across, along = Carried(zx, w), Carried(zy)
-    near_y, of_y = neighbours(across, along, k, index=index, progress=lambda doing, done: progress(doing, done / 2))
-    near_x, of_x = neighbours(along, across, k, index=index, progress=lambda doing, done: progress(doing, (1 + done) / 2))
+    near_y, of_y = neighbours(across, along, k, index=index, progress=part(progress, 0.0, 0.5))
+    near_x, of_x = neighbours(along, across, k, index=index, progress=part(progress, 0.5, 1.0))
     radius_x, radius_y = near_y.mean(1), near_x.mean(1)
     weight_y = torch.exp(SHARPNESS * (near_y - (radius_x[:, None] + radius_y[of_y]) / 2))
     weight_x = torch.exp(SHARPNESS * (near_x - (radius_y[:, None] + radius_x[of_x]) / 2))

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crossvec.aligners import Step, silent
+from crossvec.aligners import Step, part, silent
 from crossvec.aligners.objective import Clouds, Moments
 from crossvec.geometry import TINY, fast_type, polar, polar_batch
 
@@ -95,9 +95,7 @@ def search(
         reached.append(moments.anneal(moments.embed(start), POWERS))
     reached.sort(key=lambda one: -one[0])
     objectives = tuple(objective for objective, _ in reached)
-    (objective, gradient), helped = _kicked(
-        moments, reached[0], kicks, generator, lambda doing, done: progress(doing, 0.5 + 0.3 * done)
-    )
+    (objective, gradient), helped = _kicked(moments, reached[0], kicks, generator, part(progress, 0.5, 0.8))
     if max(zx.shape[1], zy.shape[1]) > SEARCH_AXES and axes > SEARCH_AXES:
         progress("third moments on all axes", 0.8)
         moments = clouds.moments(axes, axes, damping)

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crossvec import metrics
-from crossvec.aligners import Step, silent
+from crossvec.aligners import Step, part, silent
 from crossvec.diagnostics.feasibility import Feasibility, feasibility
 from crossvec.diagnostics.shape import FEATURELESS, SAMPLE, Cloud, Shape, check, distinct, rows_of
 from crossvec.geometry import TINY, resized, unit
@@ -132,7 +132,7 @@ def compare(
     one, other = Cloud(distinct(x), seed), Cloud(distinct(y), seed)
     tried = None
     if trial or (trial is None and not paired):
-        tried = feasibility(a, b, seed=seed, progress=lambda doing, fraction: progress(doing, 0.3 + 0.7 * fraction))
+        tried = feasibility(a, b, seed=seed, progress=part(progress, 0.3, 1.0))
     shared, chance = _shared_axes(one.units, other.units)
     likeness = Likeness(
         rows=n,
