@@ -194,6 +194,12 @@ def test_a_threshold_above_the_lift_makes_no_finding(world: Planted) -> None:
 def test_a_probe_asked_for_by_name_that_cannot_run_is_refused_with_what_it_needs(world: Planted) -> None:
     with pytest.raises(UsageError, match="attributes cannot run: it needs labels"):
         audit(world.known_model(labels=None, truth=None), probes=["attributes"], quick=True)
+    begun: list[str] = []
+    with pytest.raises(UsageError, match="attributes cannot run: it needs the labels that the victim's rows have"):
+        audit(world.case(truth=None), probes=["attributes"], progress=lambda doing, part: begun.append(doing))
+    assert not begun, "nothing is learned for a question that cannot be asked"
+    with pytest.raises(UsageError, match="alignment cannot run: it needs an attacker who can read"):
+        audit(Case(world.victim()), probes=["alignment"])
     with pytest.raises(UsageError, match="no probe 'atributes'") as refused:
         audit(Case(world.victim()), probes=["atributes"])
     assert "did you mean attributes" in refused.value.hint
@@ -215,8 +221,9 @@ def test_a_case_that_does_not_fit_together_is_refused(world: Planted) -> None:
         replace(case, texts=world.victim_texts[:5])
     with pytest.raises(UsageError, match="gives 16 dimensions and the reference has 14"):
         replace(case, encoder=world.victim_model)
-    with pytest.raises(UsageError, match="no row has a label"):
-        replace(case, labels=Labels.of(["sports", "weather"]))
+    with pytest.raises(UsageError, match=r"no row has a label .* \(sports, weather\)") as refused:
+        replace(case, labels=Labels.of(["sports", "weather"]), truth=[frozenset({text}) for text in world.victim_texts])
+    assert not any(text in str(refused.value) for text in world.victim_texts), "a wrong column's values are the owner's"
     with pytest.raises(UsageError, match="too few to say anything"):
         Case(world.victim(10)).split(100, 0)
 

@@ -179,6 +179,7 @@ def test_a_policy_in_the_current_folder_is_kept_to(crossvec: Run, here: Path) ->
         ("[[audit.waivers]]\nprobe = 'alignment'\nreason = 'x'", "does not say until when"),
         ("[[audit.waivers]]\nprobe = 'allignment'\nreason = 'x'", "which is no probe"),
         ("[audit", "is not TOML"),
+        ("fail_on = 'low'", "has no table [audit]"),
     ],
 )
 def test_a_policy_that_says_something_else_is_refused(crossvec: Run, here: Path, policy: str, said: str) -> None:

@@ -12,7 +12,7 @@ texts, or where those are not known by what the attacker can tell.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from crossvec.audit.defences import Defence
 from crossvec.audit.frontier import Trial, defend
 from crossvec.audit.inputs import QUICK, WHOLE, Case, remembering
 from crossvec.audit.labels import Labels
-from crossvec.audit.ladder import Rung, Stage, allowed, climb
+from crossvec.audit.ladder import Rung, Stage, ahead, allowed, climb
 from crossvec.audit.policy import SEVERITIES, Policy, Waiver
 from crossvec.audit.probes import PROBES, Probe, Reading, Recovered, Severity, create, names
 from crossvec.audit.scores import LEVEL, Score
@@ -164,7 +164,7 @@ def audit(
     """Climb every rung that the case has inputs for, and let the probes look from each.
 
     `probes`: names, which must then be able to run somewhere, or probes with settings of their own; all unless given. A rung
-    on which none of them looks is not climbed.
+    on which none of them looks is not climbed, and none is before it is known that each name can run.
     `quick` learns from fewer rows with less effort. `defences`: tried too, each with an
     attack of its own; they change no exit code. `today` is the day that waivers are held to. The same seed gives the same
     audit.
@@ -179,9 +179,16 @@ def audit(
     case = remembering(case)
     split = case.split(scored, seed)
     names_ = [name for name in allowed(case) if any(name in probe.rungs for probe in chosen)]
+    needs: dict[tuple[str, str], str] = {}
+    for name in names_:
+        before = ahead(name, case, split, seed)
+        needs |= {(name, one.name): one.lacks(before) for one in chosen if name in one.rungs}
+    nowhere = {(one.rungs[0], one.name): READER for one in chosen if not set(one.rungs) & set(names_)}
+    not_run = [(name, probe, what) for (name, probe), what in {**needs, **nowhere}.items() if what]
+    asked = [one.name for one, given in zip(chosen, probes or (), strict=False) if isinstance(given, str)]
+    _refuse_what_cannot_run(asked, needs, not_run)
     rungs: list[Rung] = []
     readings: dict[tuple[str, str], Reading] = {}
-    not_run: list[tuple[str, str, str]] = []
     drawn: dict[str, Clouds] = {}
     for number, name in enumerate(names_):
 
@@ -191,17 +198,11 @@ def audit(
         stage = climb(name, case, split, progress=step, **learning)
         rungs.append(stage.rung)
         for probe in chosen:
-            if name not in probe.rungs:
-                continue
-            if needs := probe.lacks(stage):
-                not_run.append((name, probe.name, needs))
-                continue
-            step(probe.name, 1.0)
-            readings[name, probe.name] = probe.measure(stage)
+            if needs.get((name, probe.name)) == "":
+                step(probe.name, 1.0)
+                readings[name, probe.name] = probe.measure(stage)
         if (plane := clouds(stage)) is not None:
             drawn[name] = plane
-    not_run += [(one.rungs[0], one.name, READER) for one in chosen if not set(one.rungs) & set(names_)]
-    _asked_for_ran([one for one in probes or () if isinstance(one, str)], chosen, readings, not_run)
     trials = defend(case, defences, policy=policy, scored=scored, progress=progress, **learning) if defences else []
     progress("done", 1.0)
     by_name = {probe.name: probe for probe in chosen}
@@ -220,19 +221,15 @@ def audit(
     return Audit(store, tuple(rungs), readings, findings, tuple(not_run), notes, tuple(trials), settings, policy, spent, drawn)
 
 
-def _asked_for_ran(
-    asked: Sequence[str],
-    chosen: Sequence[Probe],
-    readings: dict[tuple[str, str], Reading],
-    not_run: Sequence[tuple[str, str, str]],
+def _refuse_what_cannot_run(
+    asked: Sequence[str], needs: Mapping[tuple[str, str], str], not_run: Sequence[tuple[str, str, str]]
 ) -> None:
-    ran = {name for _, name in readings}
-    for probe in chosen:
-        if probe.name in asked and probe.name not in ran:
-            needs = next((needs for _, name, needs in not_run if name == probe.name), f"the rung {' or '.join(probe.rungs)}")
-            raise UsageError(
-                f"the probe {probe.name} cannot run: it needs {needs}", "docs/audit.md tells what each probe needs"
-            )
+    """Raise UsageError for a probe asked for by name that lacks something on every rung."""
+    runs = {name for (_, name), what in needs.items() if not what}
+    for name in asked:
+        if name not in runs:
+            what = next(what for _, probe, what in not_run if probe == name)
+            raise UsageError(f"the probe {name} cannot run: it needs {what}", "docs/audit.md tells what each probe needs")
 
 
 def _findings(

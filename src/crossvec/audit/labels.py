@@ -42,7 +42,8 @@ class Labels:
 
     def __post_init__(self) -> None:
         if len(self.sentences) < 2:
-            raise UsageError(f"{self.source} names {len(self.sentences)} label", "name two or more, to tell one from another")
+            few = "no label" if not self.sentences else "1 label"
+            raise UsageError(f"{self.source} names {few}", "name two or more, to tell one from another")
         if not 1 <= self.k < len(self.sentences):
             raise UsageError(f"k cannot be {self.k} with {len(self.sentences)} labels", "use 1, or a few")
         if empty := [name for name, made in self.sentences.items() if not made or not all(map(str.strip, made))]:

@@ -32,7 +32,7 @@ from crossvec.fitting import FEWEST_ROWS, fit
 from crossvec.space import Space
 from crossvec.translator import Translator
 
-__all__ = ["HOLDS", "RUNGS", "Held", "Rung", "RungName", "Stage", "allowed", "climb", "encoded", "ranks", "witnessed"]
+__all__ = ["HOLDS", "RUNGS", "Held", "Rung", "RungName", "Stage", "ahead", "allowed", "climb", "encoded", "ranks", "witnessed"]
 
 RungName = Literal["vectors", "domain", "pairs", "encoder"]
 RUNGS: tuple[RungName, ...] = ("vectors", "domain", "pairs", "encoder")
@@ -93,6 +93,11 @@ class Rung:
     held: Held | None = None
     own: Held | None = None
     seconds: float = 0.0
+
+    @property
+    def translates(self) -> bool:
+        """Tell whether rows are translated on this rung, once it is climbed."""
+        return self.name in ("domain", "pairs")
 
     @property
     def status(self) -> Literal["aligned", "uncertain", "failed"]:
@@ -209,30 +214,39 @@ def allowed(case: Case) -> list[RungName]:
     return [name for name in RUNGS if has[name]]
 
 
+def ahead(name: RungName, case: Case, split: Split, seed: int) -> Stage:
+    """Return a rung before it is climbed: all that its attacker has but what is to be learned; its rows are untranslated.
+
+    Raises UsageError where the rung needs a reference and there is none.
+    """
+    if name == "vectors":
+        return Stage(Rung(name), case, split, None, np.empty(0, np.int64), None, seed)
+    home, model = None, case.own_encoder if name == "encoder" else case.encoder
+    home_rows = np.sort(np.random.default_rng(seed).permutation(_readable(name, case))[:CROWD])
+    if name != "encoder":
+        if case.reference is None:
+            raise UsageError(f"the rung {name} needs a reference", "give it with --reference")
+        home = case.reference.take(home_rows).array()
+    elif model is not None and case.reference_texts is not None:
+        home = encoded(model, [case.reference_texts[row] for row in home_rows])
+    return Stage(Rung(name), case, split, home, home_rows, model, seed)
+
+
 def climb(
     name: RungName, case: Case, split: Split, *, effort: Effort, seed: int, max_rows: int, device: str, progress: Step
 ) -> Stage:
     """Learn what an attacker on this rung can, from the rows that are in the store, and return how they look from there."""
     started = time.perf_counter()
-    if name == "vectors":
-        return Stage(Rung(name), case, split, None, np.empty(0, np.int64), None, seed)
-    readable = _readable(name, case)
-    home_rows = np.sort(np.random.default_rng(seed).permutation(readable)[:CROWD])
-    if name == "encoder":
-        home, own = None, case.own_encoder
-        if own is not None and case.reference_texts is not None:
-            home = encoded(own, [case.reference_texts[row] for row in home_rows])
-        return witnessed(Stage(_timed(Rung(name), started), case, split, home, home_rows, own, seed))
-    if case.reference is None:
-        raise UsageError(f"the rung {name} needs a reference", "give it with --reference")
-    stolen, reference, known = case.victim.take(split.present), case.reference.take(readable), None
+    stage = ahead(name, case, split, seed)
+    if not stage.rung.translates or case.reference is None:
+        return witnessed(replace(stage, rung=_timed(stage.rung, started)))
+    stolen, reference, known = case.victim.take(split.present), case.reference.take(_readable(name, case)), None
     if name == "pairs" and case.pairs is not None:
         known = np.stack([np.searchsorted(split.present, case.pairs[:, 0]), case.pairs[:, 1]], axis=1)
     given: dict[str, Any] = {"effort": effort, "seed": seed, "max_rows": max_rows, "device": device, "progress": progress}
     translator = fit(stolen, reference, pairs=known, **given)
     held = None if known is None else _held_out(stolen, reference, known, given)
-    home = case.reference.take(home_rows).array()
-    return witnessed(Stage(_timed(Rung(name, translator, held), started), case, split, home, home_rows, case.encoder, seed))
+    return witnessed(replace(stage, rung=_timed(Rung(name, translator, held), started)))
 
 
 def _readable(name: RungName, case: Case) -> Int[np.ndarray, " r"]:

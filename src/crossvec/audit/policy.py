@@ -89,11 +89,15 @@ class Policy:
 def read(path: str | Path) -> Policy:
     """Read the table [audit] of a TOML file; other tables are another's. Raises UsageError that says what is wrong."""
     try:
-        told = tomllib.loads(Path(path).read_text(encoding="utf-8")).get("audit", {})
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as problem:
         raise UsageError(f"cannot read the policy {path}: {problem.strerror or problem}", "check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise UsageError(f"{path} is not TOML: {problem}", 'write  [audit]  and then  fail_on = "medium"') from None
+    if tables and "audit" not in tables:
+        # A policy that is not read would be kept to by nobody, and nobody would know.
+        raise UsageError(f"{path} has no table [audit]", "write  [audit]  above what it says")
+    told = tables.get("audit", {})
     _only(told, {"fail_on", "thresholds", "waivers"}, f"[audit] of {path}")
     fail_on, thresholds, waivers = told.get("fail_on", "medium"), told.get("thresholds", {}), told.get("waivers", [])
     if fail_on not in SEVERITIES:

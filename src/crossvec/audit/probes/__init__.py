@@ -74,7 +74,10 @@ class Probe(Protocol):
     severity: ClassVar[Severity]
 
     def lacks(self, stage: Stage) -> str:
-        """Return what is missing to run on this rung, as words that follow "needs"; "" when nothing is."""
+        """Return what is missing to run on this rung, as words that follow "needs"; "" when nothing is.
+
+        Asked before the rung is climbed, so that nothing is learned in vain: no translator is there yet.
+        """
         ...
 
     def measure(self, stage: Stage) -> Reading:

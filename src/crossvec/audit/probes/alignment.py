@@ -27,7 +27,7 @@ class Alignment:
     severity: ClassVar[Severity] = "high"
 
     def lacks(self, stage: Stage) -> str:
-        if stage.rung.translator is None and stage.true is None:
+        if not stage.rung.translates and stage.true is None:
             return "the victim's texts, to see whether the model named is the one that made the vectors"
         return ""
 

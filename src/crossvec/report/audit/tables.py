@@ -91,10 +91,11 @@ def tables(it: Audit, *, show_text: bool = False) -> list[Table]:
     """Return what is told of each reading, and of the defences tried, in the order of a report."""
     made = []
     for (rung, probe), reading in it.readings.items():
+        where = f"{rung}, planted secrets" if probe == "canaries" else rung
         if tell := TOLD.get(probe):
-            made += [table for table in tell(rung, reading.details) if table.rows]
+            made += [table for table in tell(where, reading.details) if table.rows]
         if reading.recovered:
-            made.append((_texts if show_text else _counts)(rung, reading.recovered))
+            made.append((_texts if show_text else _counts)(where, reading.recovered))
     return [*made, *([defences(it.trials)] if it.trials else [])]
 
 

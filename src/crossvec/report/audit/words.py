@@ -221,7 +221,9 @@ def to_do(it: Audit) -> list[str]:
         steps.append(STRONGER)
     if any(rung.status != "aligned" for rung in it.rungs):
         steps.append(MORE)
-    steps += sorted({f"{probe}: {one.unfinished}." for (_, probe), one in it.readings.items() if one.unfinished})
+    steps += sorted(
+        {f"{probe}, rung {rung}: {one.unfinished}." for (rung, probe), one in it.readings.items() if one.unfinished}
+    )
     if lacking := sorted({f"{probe} needs {needs}" for _, probe, needs in it.not_run}):
         steps.append(f"Give what was missing, to have the rest measured: {'; '.join(lacking)}.")
     return [*steps, AGAIN]
