@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from crossvec.audit.canaries import Planted, Sighting
     from crossvec.space import Space
 
-TABLES = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
-
 
 @click.group(cls=options.Verbs, short_help="Plant made-up secrets, and look for them later.")
 def canary() -> None:
@@ -186,7 +184,7 @@ def _recovered(path: str) -> list[str]:
     """Return the texts of a file: its column of texts, all strings of a JSON file, the lines of any other."""
     from crossvec import texts
 
-    if path.partition("?")[0].endswith(TABLES):
+    if path.partition("?")[0].endswith(tuple(texts.READERS)):
         return [text for batch in texts.open(path).read() for i, text in enumerate(batch.texts) if i not in batch.bad]
     try:
         told = Path(path).read_text(encoding="utf-8")
