@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_audit_canaries import Hashed
 from test_audit_world import TOPICS, Planted, planted
 
 from crossvec.audit import Case, Labels, Probe, Severity, Stage, audit, names
@@ -34,7 +35,7 @@ def world() -> Planted:
 def stage(world: Planted, **changes: object) -> Stage:
     """The rung of an attacker who has the victim's model: no translator, so no time."""
     given: dict[str, object] = {"reference": world.reference(), "reference_texts": world.reference_texts}
-    kept = plant(4, world.victim_model, lambda count, _draw: list(range(count)), seed=0)
+    kept = plant(4, Hashed(), lambda count, _draw: list(range(count)), seed=0)
     case = world.known_model(**given, planted=kept, **changes)
     home = world.victim_model.encode(world.reference_texts)
     return Stage(Rung("encoder"), case, case.split(400, 0), home, np.arange(300), case.own_encoder, 0)
