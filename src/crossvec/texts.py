@@ -168,7 +168,10 @@ class Texts:
         except PermissionError:
             raise StoreError(f"{self.path} may not be read", f"allow it: chmod u+r {self.path}") from None
         except UnicodeDecodeError as problem:
-            raise StoreError(f"{self.path} is not UTF-8 text: {problem.reason}", "convert it: iconv -t UTF-8") from None
+            raise StoreError(
+                f"{self.path} is not UTF-8 text: {problem.reason}",
+                f"convert it: iconv -f LATIN1 -t UTF-8 {self.path} (or what it is in: file {self.path})",
+            ) from None
         except (ValueError, OSError, EOFError, csv.Error, zlib.error, RecursionError) as problem:
             raise StoreError(f"{self.path} cannot be read as {self._kind}: {problem}", "write the file anew") from None
 
