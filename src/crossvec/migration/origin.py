@@ -2,7 +2,7 @@
 
 In    rows (n, d) of a store, the translator's source Frame
 Out   Doubts: what speaks against it, and whether that is too much to go on
-Uses  space, translator; scipy
+Uses  translator; scipy
 
 Two models may share a dimension, and nothing else then stops their rows from being translated to nowhere. What a frame knows of
 a model is its mean and the length of its rows: means of one model on other texts point the same way, those of two models do

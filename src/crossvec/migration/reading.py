@@ -43,7 +43,6 @@ class Sample:
     numbers: list[int]
     digests: list[str]
     texts: list[str | None]
-    has_ids: bool
     payload_bytes: float
     rate: float
     bad: tuple[int, ...]
@@ -140,7 +139,6 @@ def sample(store: Store, want: int, seed: int = 0, field: str | None = None) -> 
         [int(i) for space in held for i in space.numbers],
         digests,
         texts,
-        any(space.ids is not None for space in held),
         size / len(digests),
         met / max(time.perf_counter() - started, 1e-9),
         tuple(bad),

@@ -3,7 +3,7 @@
 In    rows of both spaces, their translations, the discriminators' logits
 Out   Look                  a label-free score, how wide the translated clouds are, how well the discriminators tell
       sickness              "", or the name of what went wrong
-Uses  geometry, aligners.search, aligners.vec2vec.{network, discriminators, losses}
+Uses  geometry, aligners.maps, aligners.vec2vec.{network, discriminators, losses}
 
 The score asks two things of a translated cloud that a wrong map cannot give. Rows shall meet: the mean over rows of the cosine
 to a target row that has them as its own nearest one, 0 where there is none, so collapsed rows, which share a neighbour, count
