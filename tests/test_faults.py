@@ -168,7 +168,7 @@ class Verb:
 REPORTS = tuple(f"rep/report.{ending}" for ending in ("html", "json", "md", "sarif", "xml"))
 MIGRATE = "migrate a.parquet m.parquet --translator t --force --run --sample 24"
 PLANT = "canary plant e.npy -m static:model -o secrets.json --to e2.npy --write --seed 1"
-SHARDS = Verb("translate t shards out", ("out/0.parquet", "out/1.parquet"), ("out",), replaces=False, stride=3)
+SHARDS = Verb("translate t shards out", ("out/0.parquet", "out/1.parquet"), ("out",), replaces=False, stride=5)
 
 VERBS = {
     "fit": Verb("fit a.npy b.npy -o u -a procrustes --paired", ("u",)),
@@ -178,7 +178,7 @@ VERBS = {
     "embed": Verb("embed t.txt v.npy -m static:model", ("v.npy",)),
     "embed with a cache": Verb("embed t.txt v.parquet -m static:model --cache c", ("v.parquet",), ("c",)),
     "migrate": Verb(MIGRATE, ("m.parquet",), ("t.migration.json",), replaces=False),
-    "audit": Verb("audit e.npy --probe fingerprint -o rep", REPORTS, stride=4),
+    "audit": Verb("audit e.npy --probe fingerprint -o rep", REPORTS, stride=7),
     "canary plant": Verb(PLANT, ("secrets.json", "e2.npy"), replaces=False, once="secrets.json"),
 }
 

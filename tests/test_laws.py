@@ -246,6 +246,7 @@ def test_a_row_is_translated_alike_in_any_company(dx: int, dy: int, seed: int, u
 
 @few
 @given(d=sizes, seed=seeds, unit=st.booleans(), scale=st.floats(1e-3, 1e3), far=st.floats(-3, 3))
+@example(d=2, seed=0, unit=False, scale=1 / 512, far=1.0)  # a small ball far away, whose rows have nearly one norm
 def test_turning_scaling_and_shifting_the_target_does_the_same_to_every_answer(
     d: int, seed: int, unit: bool, scale: float, far: float
 ) -> None:

@@ -33,6 +33,9 @@ __all__ = ["Frame", "Translator"]
 SAME_NORM = 1e-2
 """Rows share a norm when 99 % of them lie within this part of the median: float16 and most int8 storage stays inside."""
 
+THIN = 0.03
+"""And within this part of the radius: rows in a ball far from the origin have nearly one norm too, and lie on no sphere."""
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -61,7 +64,8 @@ class Frame:
         middle = float(np.median(every))
         if radius <= 1e-6 * middle or radius == 0:
             raise SpaceError(f"all rows of the {name} are equal", "give a space whose rows differ: there is nothing to align")
-        shared = middle > 0 and float((np.abs(every - middle) <= SAME_NORM * middle).mean()) >= 0.99
+        slack = min(SAME_NORM * middle, THIN * radius)
+        shared = middle > 0 and float((np.abs(every - middle) <= slack).mean()) >= 0.99
         return cls(torch.from_numpy(mean.astype(np.float32)), radius, middle if shared else None)
 
     @property
