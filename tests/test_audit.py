@@ -64,8 +64,10 @@ def test_labels_dealt_to_the_wrong_rows_raise_no_finding(world: Planted) -> None
     assert (it.verdict, it.exit_code) == ("nothing found", 0)
 
 
-def test_vectors_that_have_nothing_to_do_with_the_texts_end_inconclusive(world: Planted) -> None:
-    noise = np.random.default_rng(1).standard_normal((len(world.victim_texts), 16)).astype(np.float32)
+@pytest.mark.parametrize("kind", ["gaussian", "each row's coordinates shuffled"])
+def test_vectors_that_have_nothing_to_do_with_the_texts_end_inconclusive(world: Planted, kind: str) -> None:
+    rng, rows = np.random.default_rng(1), world.victim().array()
+    noise = rng.standard_normal(rows.shape).astype(np.float32) if kind == "gaussian" else rng.permuted(rows, axis=1)
     it = audit(world.case(victim=Space.of(noise)), quick=True)
     assert it.rungs[1].status == "failed"
     assert not it.findings
