@@ -6,6 +6,7 @@ Uses  record, crossvec.audit
 
     python benchmarks/audit.py attributes minilm wordllama       # topics read from translated rows, beside naive and ideal
     python benchmarks/audit.py keyed minilm wordllama rotate     # is the key needed? by which rung
+    python benchmarks/audit.py unrelated minilm wordllama --rows 8000    # rows that say nothing: does it claim anything?
     python benchmarks/audit.py alarms                            # audits in which labels, texts and guesses belong to nothing
 
 A text has a topic when it has one of the topic's words: labels that can be made again from public texts, made by no model.
@@ -19,6 +20,7 @@ import gzip
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,7 @@ WORDS = {
 KNOWN = 300  # pairs on the rung `pairs`
 ALARM_ROWS = 1000
 AUDITS = 100
+SEEDS = 3  # of `unrelated`
 
 
 def topics(text: str) -> frozenset[str]:
@@ -133,6 +136,24 @@ def alarms(data: Path) -> dict[str, Any]:
     return {"audits": AUDITS, **counted}
 
 
+def unrelated(data: Path, victim: str, reference: str, rows: int, quick: bool) -> list[dict[str, Any]]:
+    """Audits of stores that say nothing: normal noise, and rows of the victim, each with its coordinates in another order."""
+    found = []
+    for seed in range(SEEDS):
+        case, rng = case_of(data, victim, reference, rows, seed), np.random.default_rng(seed)
+        shape = len(case.victim), case.victim.dim
+        noise = {
+            "gaussian": rng.standard_normal(shape, dtype=np.float32),
+            "coordinates of each row shuffled": rng.permuted(case.victim.array(), axis=1),
+        }
+        for kind, vectors in noise.items():
+            told = audit(replace(case, victim=Space.of(vectors, name=kind)), quick=quick, seed=seed)
+            verdicts = {rung.name: rung.status for rung in told.rungs}
+            findings = [one.to_json() for one in told.findings]
+            found.append({"kind": kind, "seed": seed, "rungs": verdicts, "exit_code": told.exit_code, "findings": findings})
+    return found
+
+
 def _recovered(model: encoders.Encoder, rows: np.ndarray, texts: list[str]) -> list[tuple[str, str]]:
     """500 texts, and the words that are recovered from their own rows by an attacker with the model and 5,000 other texts."""
     drawn, other = np.split(np.random.default_rng(AUDITS).choice(len(rows), 5500, replace=False), [500])
@@ -154,7 +175,7 @@ def _told(seed: int, findings: int, read: list[tuple[str, Reading]]) -> dict[str
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("what", choices=("attributes", "keyed", "alarms"))
+    asked.add_argument("what", choices=("attributes", "keyed", "unrelated", "alarms"))
     asked.add_argument("names", nargs="*", metavar="NAME", help="VICTIM REFERENCE, and for `keyed` the defences")
     asked.add_argument("--rows", type=int, default=36_000)
     asked.add_argument("--pairs", action="store_true", help=f"climb the rung `pairs` too, with {KNOWN} of them")
@@ -165,6 +186,8 @@ def main() -> None:
     started, spent = time.perf_counter(), time.process_time()
     if given.what == "alarms":
         result = alarms(given.data)
+    elif given.what == "unrelated":
+        result = {"audits": unrelated(given.data, *given.names[:2], given.rows, not given.standard)}
     else:
         case = case_of(given.data, *given.names[:2], given.rows, given.seed, KNOWN if given.pairs else 0)
         if given.what == "attributes":

@@ -1,7 +1,7 @@
 """inversion — measure: how much of a text is read from the row of an unknown model, after a translation learned without pairs.
 
 In    DATA/NAME.npy (n, d), row i one text in every file; DATA/splits.json; DATA/texts.jsonl.gz; the encoder REFERENCE
-Out   results/inversion/VICTIM-REFERENCE-ENGINE-DOCUMENTS.json     leakage measures by engine, beside shuffled, naive and ideal
+Out   results/inversion/VICTIM-REFERENCE-ENGINE-DOCUMENTS[-fresh].json     leakage by engine, beside shuffled, naive and ideal
 Uses  record, crossvec.audit
 
     python benchmarks/inversion.py minilm wordllama                       # fits the translator: about two minutes
@@ -9,7 +9,8 @@ Uses  record, crossvec.audit
 
 The translator learns from the rows of the splits `source` (victim) and `target` (reference), which share no article. The
 documents are the last of the split `eval`, in their order: none is chosen, and the first, on which the engines were tried while
-they were written, are left out. The attacker's texts are those of `target`.
+they were written, are left out. One setting was chosen on the last, so `--fresh` takes as many before them. The attacker's
+texts are those of `target`.
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     case = Case(space(given.victim, "eval"), reference, texts[splits["target"]], encoder=model, texts=own)
     every = np.arange(len(own))
     drawn = np.sort(np.random.default_rng(given.seed).permutation(len(reference))[:CROWD])
-    # All rows of `eval` are the store, so that their mean is not that of a few; the last ones are inverted.
-    split = Split(every, every[-given.documents :], np.empty(0, np.int64))
+    # All rows of `eval` are the store, so that their mean is not that of a few; the last ones are inverted, or those before.
+    drawn_from = every[: -given.documents] if given.fresh else every
+    split = Split(every, drawn_from[-given.documents :], np.empty(0, np.int64))
     stage = Stage(Rung("domain", translator), case, split, reference.take(drawn).array(), drawn, model, given.seed)
     probe = Inversion(tuple(given.engine), documents=given.documents, budget_seconds=given.budget)
     found = probe.measure(stage)
@@ -84,6 +86,7 @@ def main() -> None:
     asked.add_argument("reference")
     asked.add_argument("--engine", action="append", help="static and retrieval unless given; may be repeated")
     asked.add_argument("--documents", type=int, default=500)
+    asked.add_argument("--fresh", action="store_true", help="the documents before those: no setting was chosen on them")
     asked.add_argument("--budget", type=float, default=3600.0, help="seconds; enough, so that the result is the seed's")
     asked.add_argument("--translator", type=Path, help="a saved translator, learned from the same splits and seed")
     asked.add_argument("--seed", type=int, default=0)
@@ -100,7 +103,7 @@ def main() -> None:
     }
     row = {name: value for name, value in vars(given).items() if name not in ("data", "translator")}
     used = versions(*(name for name in ("numpy", "scipy", "torch", given.reference) if find_spec(name)))
-    name = f"{given.victim}-{given.reference}-{'-'.join(given.engine)}-{given.documents}"
+    name = f"{given.victim}-{given.reference}-{'-'.join(given.engine)}-{given.documents}{'-fresh' * given.fresh}"
     save(RESULTS / "inversion" / f"{name}.json", {"row": row, **result, "cost": cost, "versions": used})
 
 

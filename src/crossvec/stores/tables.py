@@ -305,6 +305,7 @@ def _matrix(column: pa.ChunkedArray, head: Head, numbers: np.ndarray, name: str)
 def _arrow(name: str, values: Any, path: Path) -> Any:
     """Return a payload column or ids as an Arrow column; dictionary-encoded values are written plainly."""
     try:
+        name.encode()
         column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
     except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
         hint = f"write .jsonl, or leave the payload behind: {path}?keep=ids"
