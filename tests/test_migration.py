@@ -426,6 +426,33 @@ def test_the_alias_that_applications_ask_is_pointed_at_the_new_collection(
     assert stores.open(alias).describe().dim == translator.source.dim
 
 
+def test_a_file_that_was_whole_before_a_kill_could_be_noted_is_known_as_ours(
+    worlds: World, translator: Translator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "old.npy", worlds.x[:200])
+    names, save = (f"{tmp_path}/old.npy", f"{tmp_path}/new.npy"), Journal.save
+
+    def struck(journal: Journal, path: Path) -> None:
+        if (tmp_path / "new.npy").exists():
+            raise SystemExit("as a kill does, it leaves all as it is")
+        save(journal, path)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(Journal, "save", struck)
+        moved(*names, translator, tmp_path / "j.json")
+    outcome = moved(*names, translator, tmp_path / "j.json")
+    assert outcome.verification.good and outcome.journal.rows_written == 200
+
+
+def test_a_place_for_the_journal_that_cannot_be_written_is_refused_before_any_row_is(
+    worlds: World, translator: Translator, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "old.npy", worlds.x[:200])
+    with pytest.raises((UsageError, StoreError)):
+        moved(f"{tmp_path}/old.npy", f"{tmp_path}/new.npy", translator, tmp_path / "nowhere" / "j.json")
+    assert not (tmp_path / "new.npy").exists()
+
+
 def test_a_file_that_is_there_is_not_replaced(worlds: World, translator: Translator, tmp_path: Path) -> None:
     np.save(tmp_path / "old.npy", worlds.x[:200])
     np.save(tmp_path / "new.npy", worlds.y[:5])

@@ -97,7 +97,7 @@ def transfer(
         if isinstance(dest, Collection):
             _to_collection(source, dest, translator, journal, path, told, batch, progress)
         else:
-            _to_file(source, dest, translator, journal, told, batch, progress)
+            _to_file(source, dest, translator, journal, path, told, batch, progress)
     except (StoreError, OSError) as error:
         if not journal.rows_written:
             raise
@@ -138,7 +138,14 @@ def _to_collection(
 
 
 def _to_file(
-    source: Store, dest: Store, translator: Translator, journal: Journal, told: Description, batch: int, progress: Step
+    source: Store,
+    dest: Store,
+    translator: Translator,
+    journal: Journal,
+    path: Path,
+    told: Description,
+    batch: int,
+    progress: Step,
 ) -> None:
     fresh = Journal(journal.source, journal.dest, journal.translator)
     eta = _Eta(told.rows, 0, progress)
@@ -149,7 +156,14 @@ def _to_file(
             _note(fresh, space, lost)
             eta.tell(fresh.rows_read)
 
-    written = dest.write(carried())
+    ours = path.exists()
+    journal.save(path)  # before the file is there, so that one left by a kill between the two is known to be ours
+    try:
+        written = dest.write(carried())
+    except BaseException:
+        if not ours:
+            path.unlink(missing_ok=True)
+        raise
     for name in ("rows_read", "skipped_rows", "skipped", "ids"):
         setattr(journal, name, getattr(fresh, name))
     journal.rows_written = written
