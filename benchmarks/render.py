@@ -14,8 +14,9 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from math import log
 from pathlib import Path
-from statistics import median
+from statistics import linear_regression, median
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -317,6 +318,49 @@ def by_workers() -> str:
     return told(found, table(head, lines))
 
 
+def by_rows() -> str:
+    """One line a size: what a fit of ever more rows takes, and what it gains; then how time and memory grow."""
+    paths = (HERE / "results/fit-at-scale").glob("*.json")
+    read = [json.loads(path.read_text(encoding="utf-8")) | {"error": None} for path in paths]
+    found = sorted(read, key=lambda r: (r["shape"], r["rows"]))
+    lines = []
+    for r in found:
+        ways = [r["scores"][way] for way in ("forward", "backward")]
+        tops = " and ".join(f"{way['top1']:.3f}" for way in ways)
+        dims = " and ".join(map(str, r["dims"]))
+        lines.append(
+            [
+                f"{r['shape']}, {dims}", f"{r['rows']:,}", tops, f"{ways[0]['mean_rank']:.2f}", r["verdict"]["status"],
+                f"{r['scores']['controls']['identity']['top1']:.3f}", f"{r['cpu_seconds']:,.0f}", f"{r['fit_seconds']:,.0f}",
+                f"{r['peak_memory_bytes'] / 2**30:.1f} GiB",
+            ]
+        )  # fmt: skip
+    head = [
+        "spaces",
+        "rows a side",
+        "top-1 there and back",
+        "mean rank",
+        "verdict",
+        "identity",
+        "CPU s",
+        "seconds",
+        "peak memory",
+    ]
+    grows = [
+        f"{shape}: CPU seconds grow as rows to the power {exponent(runs, 'cpu_seconds'):.2f}, peak memory to "
+        f"{exponent(runs, 'peak_memory_bytes'):.2f}"
+        for shape, runs in group(found, lambda r: r["shape"]).items()
+        if len(runs) > 1
+    ]
+    return told(found, table(head, lines) + "".join(f"\n\n{line}." for line in grows))
+
+
+def exponent(runs: list[Result], what: str) -> float:
+    """The slope of a line through the logarithms, by least squares."""
+    x, y = ([log(r[key]) for r in runs] for key in ("rows", what))
+    return linear_regression(x, y).slope
+
+
 def by_cost() -> str:
     """One line a preset, precision and size: a training step beside its matrix products alone."""
     paths = sorted((HERE / "results/step-cost").glob("*.json"))
@@ -432,6 +476,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "out-of-domain": by_text,
     "step-cost": by_cost,
     "scale": by_workers,
+    "fit-at-scale": by_rows,
     "migrate": by_database,
     "service-load": by_load,
     "service-soak": by_soak,
