@@ -267,5 +267,10 @@ def test_records_become_columns_and_records_again() -> None:
     assert Space.of(cloud(2)).records() == [{}, {}]
 
 
+def test_records_that_come_once_are_kept(unchecked: None) -> None:
+    once = ({"a": row} for row in range(2))
+    assert Space.of(cloud(2), payload=once).records() == [{"a": 0}, {"a": 1}]  # type: ignore[arg-type]
+
+
 def test_a_space_shows_its_size_and_not_its_vectors() -> None:
     assert repr(named(3)) == "Space('named': 3 x 4 float32; ids; payload title, year)"

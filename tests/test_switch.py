@@ -209,6 +209,56 @@ def test_what_goes_by_the_table_and_not_by_its_name_is_told(pgvector: servers.Da
     assert old.turn(new).notes == ()
 
 
+def test_whoever_owned_the_old_rows_is_told_to_be_given_rights(pgvector: servers.Database) -> None:
+    old, new = pair(pgvector)
+    changed(
+        old,
+        "DO $$ BEGIN CREATE ROLE app; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+        f"ALTER TABLE {old.name} OWNER TO app",
+    )
+    assert "gives no rights to app" in old.turn(new).notes[0]
+    assert "gives no rights to app" in old.turn(named(old, "nothing_yet")).notes[0]
+    changed(old, f"ALTER TABLE {new.name} OWNER TO app")
+    assert old.turn(new).notes == ()
+
+
+def test_foreign_keys_that_the_new_table_lacks_are_told(pgvector: servers.Database) -> None:
+    old, new = pair(pgvector)
+    changed(
+        old,
+        f"CREATE TABLE {old.name}_titles (id text PRIMARY KEY)",
+        f"INSERT INTO {old.name}_titles SELECT id FROM {old.name}",
+        f"ALTER TABLE {old.name} ADD FOREIGN KEY (id) REFERENCES {old.name}_titles ON DELETE CASCADE",
+    )
+    assert "foreign keys of its own (1)" in old.turn(new).notes[0]
+    changed(old, f"ALTER TABLE {new.name} ADD FOREIGN KEY (id) REFERENCES {old.name}_titles ON DELETE CASCADE")
+    assert old.turn(new).notes == ()
+
+
+@pytest.mark.parametrize("identity", ["ALWAYS", "BY DEFAULT"])
+def test_names_wait_until_the_new_table_numbers_rows_behind_those_it_has(pgvector: servers.Database, identity: str) -> None:
+    old, _ = pair(pgvector)
+    name = f"counted{next(numbers)}"
+    changed(
+        old,
+        f"CREATE TABLE {name} (id bigint GENERATED {identity} AS IDENTITY PRIMARY KEY, embedding vector(4), payload jsonb)",
+        f"INSERT INTO {name} (embedding, payload) SELECT '[1,2,3,4]', '{{\"a\": 1}}' FROM generate_series(1, 5)",
+    )
+    mine, new = named(old, name), named(old, f"{name}_new")
+    with pytest.raises(StoreError, match="is a table of yours") as refused:
+        mine.turn(new)  # a table of crossvec's numbers nothing, and keeps {"payload": {"a": 1}}
+    changed(old, refused.value.hint.partition(": ")[2].replace("DIMENSIONS OF THE NEW MODEL", "3"))
+    assert new.upsert(Space.of(cloud(5, 3), np.arange(1, 6), [{"payload": {"a": 1}}] * 5)) == 5
+    turn = mine.turn(new)
+    missing = mine.unready(turn)
+    assert "by ids that it has in id" in missing
+    changed(old, missing.partition(": ")[2])
+    assert mine.unready(turn) == ""
+    mine.switch(turn)
+    changed(old, f"INSERT INTO {name} (embedding) VALUES ('[1,2,3]')")
+    assert mine.count() == 6 and mine.load().records()[0] == {"payload": {"a": 1}}
+
+
 def test_names_wait_for_the_index_that_searches_need(pgvector: servers.Database) -> None:
     old, new = pair(pgvector)
     changed(old, f"CREATE INDEX ON {old.name} USING hnsw (embedding vector_cosine_ops)")
@@ -221,13 +271,15 @@ def test_names_wait_for_the_index_that_searches_need(pgvector: servers.Database)
 
 def test_both_tables_stay_in_their_schema(pgvector: servers.Database) -> None:
     old, _ = pair(pgvector)
-    changed(old, "CREATE SCHEMA shop")
-    mine, new = (filled(named(old, name).address.url, dim) for name, dim in (("shop.books", 4), ("shop.books_new", 3)))
-    with pytest.raises(StoreError, match="lies in the schema shop") as refused:
+    changed(old, 'CREATE SCHEMA "Shop"')
+    mine = filled(named(old, "Shop.books").address.url, 4)
+    with pytest.raises(StoreError, match="lies in the schema Shop") as refused:
         mine.turn(named(old, "books_new"))
-    assert "shop.NAME" in refused.value.hint
+    assert "write DEST as Shop.NAME" in refused.value.hint
+    assert mine.turn(named(old, "Shop.books_new")), "also before it is made"
+    new = filled(named(old, "Shop.books_new").address.url, 3)
     mine.switch(mine.turn(new))
-    assert (mine.describe().dim, named(old, "shop.books_before").describe().dim) == (3, 4)
+    assert (mine.describe().dim, named(old, "Shop.books_before").describe().dim) == (3, 4)
 
 
 def test_a_table_that_somebody_uses_is_not_waited_for_for_ever(
@@ -244,6 +296,18 @@ def test_a_table_that_somebody_uses_is_not_waited_for_for_ever(
         with pytest.raises(StoreError, match="could not be locked"):
             old.switch(turn)
     assert old.stage(turn) == "before"
+
+
+def test_a_plain_table_of_sqlite_is_not_told_to_make_what_could_not_be_read(tmp_path: Path) -> None:
+    apsw = pytest.importorskip("apsw")
+    with apsw.Connection(str(tmp_path / "file.db")) as file:
+        file.execute("CREATE TABLE books (id INTEGER PRIMARY KEY, title, embedding BLOB)")
+        file.execute("INSERT INTO books VALUES (1, 'a', ?)", [cloud(1, 4).tobytes()])
+    old, new = (stores.open(f"sqlite://{tmp_path}/file.db/{name}") for name in ("books", "books_new"))
+    assert isinstance(old, Switching)
+    with pytest.raises(StoreError, match="columns embedding, title|columns title") as refused:
+        old.turn(new)
+    assert refused.value.hint == old.by_hand
 
 
 def test_duckdb_renames_no_table_with_an_index(tmp_path: Path) -> None:
@@ -352,6 +416,25 @@ def test_a_file_takes_the_name_and_the_mode_of_the_old_one(
     assert old.stat().st_mode & 0o777 == 0o640
 
 
+def test_two_runs_at_once_overwrite_no_old_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = tmp_path / "books.npy", tmp_path / "books_new.npy"
+    np.save(old, cloud(5, 4))
+    np.save(new, cloud(5, 3))
+    store, link = stores.open(old), os.link
+    assert isinstance(store, Switchable)
+    turn = store.turn(stores.open(new))
+
+    def late(*names: Any, **how: Any) -> None:  # another run switches between a look at the names and the first change
+        link(turn.name, turn.aside)
+        os.replace(turn.new, turn.name)
+        link(*names, **how)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(StoreError, match="is there already"):
+        store.switch(turn)
+    assert (np.load(old).shape, np.load(turn.aside).shape) == ((5, 3), (5, 4))
+
+
 def test_a_file_of_another_format_takes_no_name(tmp_path: Path) -> None:
     np.save(tmp_path / "old.npy", cloud(3, 4))
     store = stores.open(tmp_path / "old.npy")
@@ -439,6 +522,21 @@ def test_names_stay_when_rows_came_or_went_meanwhile(crossvec: Run, here: str) -
     told = json.loads(out)
     assert (code, told["gate"], told["switch"]["switched"]) == (4, "PASS", False)
     assert "items holds 499 rows now, and 500 were read" in told["switch"]["why_not"]
+    assert stores.open(here).describe().dim == 24
+
+
+def test_a_row_deleted_from_the_source_does_not_come_back_by_a_dest_of_an_earlier_run(crossvec: Run, here: str) -> None:
+    line = "migrate", here, f"{here}_new?mode=upsert", *WORDS, 0, "--run", "--journal"
+    assert crossvec(*line, "one.json")[0] == 0
+    store = stores.open(here)
+    assert isinstance(store, Switching)
+    with store.session() as client:
+        store._look(client)
+        client.sql("DELETE FROM items WHERE id = 'r7'")
+    code, out, _ = crossvec(*line, "two.json", "--switch")
+    told = json.loads(out)
+    assert (code, told["gate"], told["switch"]["switched"]) == (4, "PASS", False)
+    assert "items_new holds 500 rows, and 499 of them are items's" in told["switch"]["why_not"]
     assert stores.open(here).describe().dim == 24
 
 

@@ -18,6 +18,7 @@ from crossvec import saved
 from crossvec.aligners.maps import Linear, Residual
 from crossvec.errors import SpaceError, TranslatorError, UnfinishedError, UsageError
 from crossvec.space import Space
+from crossvec.stores.atomic import beside
 from crossvec.translator import Frame, Translator
 from crossvec.verdict import Verdict
 
@@ -330,6 +331,30 @@ def test_what_a_killed_save_left_behind_is_removed_by_the_next_one(tmp_path: Pat
     assert [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
     whole().save(tmp_path / "t")
     assert os.listdir(tmp_path) == ["t"]
+
+
+@pytest.mark.parametrize("ending", ["tmp", "old"])
+def test_what_a_killed_process_with_our_number_left_behind_is_removed_too(tmp_path: Path, ending: str) -> None:
+    """As happens to process 1 of a container that is started again."""
+    whole().save(beside(tmp_path / "t", f"-0123abcd.{ending}"))
+    whole(residual(12, 9)).save(tmp_path / "t")
+    whole().save(tmp_path / "t")
+    assert os.listdir(tmp_path) == ["t"]
+
+
+def test_what_a_killed_process_with_our_number_had_put_aside_is_put_back_by_the_next_reader(tmp_path: Path) -> None:
+    whole().save(beside(tmp_path / "t", "-0123abcd.old"))
+    Translator.load(tmp_path / "t")
+    assert os.listdir(tmp_path) == ["t"]
+
+
+def test_a_link_to_a_translator_stays_a_link(tmp_path: Path) -> None:
+    whole().save(tmp_path / "v3")
+    (tmp_path / "current").symlink_to("v3")
+    for learned in (None, residual(12, 9), None, residual(12, 9)):
+        whole(learned).save(tmp_path / "current")
+    assert (tmp_path / "current").is_symlink() and set(os.listdir(tmp_path)) == {"current", "v3"}
+    assert isinstance(Translator.load(tmp_path / "v3").forward, Residual)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a place where not even root may write")

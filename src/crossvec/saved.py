@@ -12,9 +12,12 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
+import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,9 @@ LONGEST = 1e19
 
 TENSORS, CARD, README = "translator.safetensors", "card.json", "README.md"
 
+OURS = secrets.token_hex(4)
+"""In names of what is not finished: the process of a container that is started again has the number of the one killed in it."""
+
 
 def write(folder: str | Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
     """Write a translator's folder, all or nothing, and return its path.
@@ -47,7 +53,7 @@ def write(folder: str | Path, card: Mapping[str, Any], tensors: Mapping[str, Ten
     card = plain({"schema": SCHEMA, **card})
     # A copy each, because safetensors refuses tensors that share memory, as a map and its transpose do.
     copies = {name: tensor.detach().cpu().clone(memory_format=contiguous_format) for name, tensor in tensors.items()}
-    draft = beside(final, ".tmp")
+    draft = beside(final, f"-{OURS}.tmp")
     try:
         draft.mkdir()
         (draft / TENSORS).write_bytes(serialise(copies))
@@ -97,9 +103,10 @@ def plain(value: Any) -> Any:
 def check_destination(folder: str | Path) -> Path:
     """Return the absolute path of a folder that `save` may write, before any work is spent.
 
-    Raises UsageError when something other than a translator is there, or when the place cannot be written.
+    A symbolic link is followed. Raises UsageError when something other than a translator is there, or when the place cannot be
+    written.
     """
-    final = Path(folder).absolute()
+    final = _followed(folder)
     if final.is_dir():
         strangers = sorted(found.name for found in final.iterdir() if found.name not in (TENSORS, CARD, README))
         if strangers or (any(final.iterdir()) and not (final / CARD).is_file()):
@@ -107,7 +114,7 @@ def check_destination(folder: str | Path) -> Path:
             raise UsageError(f"{final} exists and {what}; it was left alone", "name another folder")
     elif final.exists():
         raise UsageError(f"{final} exists and is not a folder; it was left alone", "name another folder")
-    trial = beside(final, ".tmp")
+    trial = beside(final, f"-{OURS}.tmp")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         _settle(final)
@@ -128,13 +135,27 @@ def cannot_write(place: Path, problem: OSError) -> UsageError | UnfinishedError:
     return UsageError(f"cannot write {place}: {reason}", "name a folder that you may write to")
 
 
+def _followed(folder: str | Path) -> Path:
+    """Return the absolute path of a folder, or of the one that a link leads to: renaming the link itself would lose it."""
+    place = Path(folder).absolute()
+    return Path(os.path.realpath(place)) if place.is_symlink() else place
+
+
 def _settle(final: Path) -> None:
     """Remove what killed writers left behind; what one had put aside, and had put nothing else in its place, is put back."""
-    for old in remains(final, "old"):
+    for old in _left(final, "old"):
         if not final.exists():
             old.rename(final)
-    for left in (*remains(final, "old"), *remains(final, "tmp")):
+    for left in (*_left(final, "old"), *_left(final, "tmp")):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _left(final: Path, ending: str) -> Iterator[Path]:
+    """Yield what writers that live no more left behind, one that had our number among them."""
+    yield from remains(final, ending)
+    for found in final.parent.glob(f"{escape(beside(final, '-').name)}*.{ending}"):
+        if OURS not in found.name:
+            yield found
 
 
 def _swap(draft: Path, final: Path) -> None:
@@ -142,7 +163,7 @@ def _swap(draft: Path, final: Path) -> None:
     if not final.exists():
         draft.rename(final)
         return
-    old = beside(final, ".old")
+    old = beside(final, f"-{OURS}.old")
     try:
         final.rename(old)
         draft.rename(final)
@@ -160,7 +181,7 @@ def _swap(draft: Path, final: Path) -> None:
 def _read_card(place: Path) -> dict[str, Any]:
     if not place.exists():
         with suppress(OSError):  # a folder that may not be written, or is not there
-            _settle(place.absolute())
+            _settle(_followed(place))
     try:
         card = json.loads((place / CARD).read_text(encoding="utf-8"))
         schema = card["schema"]

@@ -334,11 +334,12 @@ def _number(numbers: Sequence[int] | np.ndarray, row: int | np.integer) -> int:
 
 
 def _columns(records: Sequence[Mapping[str, Any]], name: str) -> Columns:
-    if not isinstance(records, Iterable) or not all(isinstance(record, Mapping) for record in records):
+    rows = list(records) if isinstance(records, Iterable) else [records]  # a generator gives them once
+    if not all(isinstance(record, Mapping) for record in rows):
         told = f"the payload of {name} is neither columns nor rows"
         raise SpaceError(told, "give a dictionary of columns, or a list with a dictionary for each row")
-    names = dict.fromkeys(chain.from_iterable(records))
-    return {name: [record.get(name) for record in records] for name in names}
+    names = dict.fromkeys(chain.from_iterable(rows))
+    return {name: [record.get(name) for record in rows] for name in names}
 
 
 def _picked(values: Any, which: slice | np.ndarray) -> Any:

@@ -222,7 +222,7 @@ def migrate(
             return outcome
         if outcome.gate != "PASS":
             return replace(outcome, unswitched=f"the gate says {outcome.gate}")
-        why = switching.carry_out(source, planned.switch, outcome.journal, path)
+        why = switching.carry_out(source, planned.switch, outcome.journal, path, outcome.verification.rows)
         return replace(outcome, switched=not why, unswitched=why)
 
 

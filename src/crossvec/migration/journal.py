@@ -55,7 +55,7 @@ class Journal:
     def save(self, path: Path) -> None:
         """Write it, all or nothing."""
         with atomically(path) as half:
-            half.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
+            half.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Journal | None:

@@ -40,19 +40,22 @@ def planned(source: Store, dest: Store) -> Turn:
     return source.turn(dest)
 
 
-def carry_out(source: Store, turn: Turn, journal: Journal, path: Path) -> str:
-    """Change the names; return an empty text, or why they stay as they are. Raises what the store raises."""
+def carry_out(source: Store, turn: Turn, journal: Journal, path: Path, there: int) -> str:
+    """Change the names; return an empty text, or why they stay as they are. Raises what the store raises.
+
+    `there` is how many rows the destination holds.
+    """
     assert isinstance(source, Switchable)
     address = getattr(source, "address", None)
     if journal.skipped_rows and "bad_rows" not in getattr(address, "options", {}):
         left = f"rows were left out ({journal.skipped_rows:,}), and would be missing under the name {turn.name}"
         return f"{left}: mend them and migrate anew, or agree by ?bad_rows=drop in SOURCE and run the line again"
     told = source.describe()
+    anew = f"empty {turn.new}, delete {path}, and carry all across again, with --translator and --switch"
     if told.exact and told.rows != journal.rows_read:
-        return (
-            f"{turn.name} holds {told.rows:,} rows now, and {journal.rows_read:,} were read: stop who writes to it, and carry"
-            " all across again (--journal NEW, and mode=upsert in DEST), with --switch"
-        )
+        return f"{turn.name} holds {told.rows:,} rows now, and {journal.rows_read:,} were read: stop who writes to it, {anew}"
+    if there != journal.rows_written:  # such as one that was deleted from the source after an earlier run
+        return f"{turn.new} holds {there:,} rows, and {journal.rows_written:,} of them are {turn.name}'s: {anew}"
     if missing := source.unready(turn):
         return f"{missing}; then run the same line again"
     journal.state, journal.aside, journal.alias = "switching", turn.aside, turn.alias

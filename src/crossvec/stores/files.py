@@ -129,9 +129,9 @@ class FileStore(ABC):
     def turn(self, dest: Store) -> Turn:
         """Tell what giving this file's name to `dest` would do; raises StoreError when it cannot be done."""
         here, by_hand = self.path.parent, "leave --switch out, and rename the files when the gate passes"
-        if not isinstance(dest, FileStore) or dest.format != self.format or dest.path.suffix != self.path.suffix:
+        if not isinstance(dest, FileStore) or dest.format != self.format or dest._suffix != self._suffix:
             raise StoreError(
-                f"{self.path} ends in {self.path.suffix}, and DEST does not: its rows could not be read under this name",
+                f"{self.path} ends in {self._suffix}, and DEST does not: its rows could not be read under this name",
                 f"name a file such as {here / self.name}_new{self._suffix}; or {by_hand}",
             )
         if here.stat().st_dev != (dest.path.parent if dest.path.parent.is_dir() else here).stat().st_dev:
@@ -161,6 +161,8 @@ class FileStore(ABC):
             os.chmod(turn.new, os.stat(turn.name).st_mode & 0o7777)
             try:
                 os.link(turn.name, turn.aside, follow_symlinks=False)
+            except FileExistsError:  # by another run: renaming would overwrite the old rows
+                raise StoreError(f"{turn.aside} is there already; nothing was changed", "run the same line again") from None
             except (OSError, NotImplementedError):  # a disk without links: the name leads nowhere until the next line
                 os.rename(turn.name, turn.aside)
         if stage != "after":

@@ -45,14 +45,16 @@ TABLES = """
     SELECT DISTINCT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
     WHERE t.typname IN ('vector', 'halfvec') AND c.relkind IN ('r', 'p', 'm', 'v') ORDER BY 1"""
 TABLE = """
-    SELECT c.relkind IN ('r', 'p'), c.relnamespace::regnamespace::text,
+    SELECT c.relkind IN ('r', 'p'), (SELECT nspname FROM pg_namespace WHERE oid = c.relnamespace)::text,
            (SELECT count(DISTINCT r.ev_class) FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
             WHERE d.classid = 'pg_rewrite'::regclass AND d.refobjid = c.oid AND r.ev_class <> c.oid),
            (SELECT count(*) FROM pg_constraint f WHERE f.contype = 'f' AND f.confrelid = c.oid),
+           (SELECT count(*) FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = c.oid),
            (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
            (SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid),
            ARRAY(SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END
-                 FROM aclexplode(c.relacl) a WHERE a.grantee <> c.relowner ORDER BY 1)
+                 FROM aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
+                 WHERE a.grantee NOT IN (SELECT oid FROM pg_roles WHERE rolsuper) ORDER BY 1)
     FROM pg_class c WHERE c.oid = to_regclass(%s)"""
 INDEXES = """
     SELECT m.amname, coalesce(a.attname, ''), coalesce(o.opcname, '')
@@ -60,6 +62,10 @@ INDEXES = """
          JOIN pg_opclass o ON o.oid = i.indclass[0]
          LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = to_regclass(%s) AND m.amname NOT IN ('btree', 'hash', 'gin', 'gist', 'spgist', 'brin')"""
+NUMBERED = """
+    SELECT a.attname, d.objid FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+         JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+    WHERE d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND d.refobjid = to_regclass(%s)"""
 
 
 class PgvectorTable(Switching):
@@ -208,7 +214,7 @@ class PgvectorTable(Switching):
             with client.cursor().copy(_copy("crossvec_coming")) as copy:
                 copy.write(blocks)
             client.execute(
-                f"INSERT INTO {self.table} ({columns})"
+                f"INSERT INTO {self.table} ({columns}) OVERRIDING SYSTEM VALUE"
                 f" SELECT {picked} FROM crossvec_coming c"
                 f" CROSS JOIN LATERAL jsonb_populate_record(NULL::{self.table}, c.payload) r"
                 f" ON CONFLICT ({key}) DO UPDATE SET {set_}"
@@ -238,7 +244,7 @@ class PgvectorTable(Switching):
         return f"make it first: {made}; ALTER TABLE {_named(new)} ALTER {vector} TYPE {kind}(DIMENSIONS OF THE NEW MODEL)"
 
     def _kept_back(self, client: Any, dest: Any) -> tuple[str, ...]:
-        plain, schema, views, keys, triggers, policies, roles = client.execute(TABLE, (self.table,)).fetchone()
+        plain, schema, views, keys, own_keys, triggers, policies, roles = client.execute(TABLE, (self.table,)).fetchone()
         if not plain:
             raise StoreError(f"{self.name} is a view and no table", f"define it anew over the new table; or {self.by_hand}")
         there = client.execute(TABLE, (dest.table,)).fetchone()
@@ -249,9 +255,11 @@ class PgvectorTable(Switching):
             )
         notes = []
         stay = {"views": views, "foreign keys to it": keys, "triggers": triggers, "row-level policies": policies}
+        stay["foreign keys of its own"] = max(own_keys - (there[4] if there else 0), 0)
         if held := [f"{what} ({number})" for what, number in stay.items() if number]:
             notes.append(f"these stay with the old rows, since they go by the table and not by its name: {', '.join(held)}")
-        if lost := [role for role in roles if not there or role not in there[6]]:
+        allowed = there[7] if there else client.execute("SELECT current_user::text").fetchone()
+        if lost := [role for role in roles if role not in allowed]:
             notes.append(
                 f"{dest.name} gives no rights to {', '.join(lost)}, as {self.name} does: GRANT them before it switches"
             )
@@ -262,12 +270,22 @@ class PgvectorTable(Switching):
     def _unready(self, client: Any, new: str) -> str:
         held, there = (client.execute(INDEXES, (name,)).fetchall() for name in (self.table, _named(new)))
         if not held or there:
-            return ""
+            return self._behind_its_ids(client, new)
         method, column, kind = held[0]
         made = (
             f"CREATE INDEX ON {_named(new)} USING {method} ({_quoted(column)} {kind})" if column else f"one like {self.name}'s"
         )
         return f"{self.name} has an index of vectors and {new} has none, so every search would read all rows: {made}"
+
+    def _behind_its_ids(self, client: Any, new: str) -> str:
+        """Tell which numbering of ids would give one that a row has; rows are written with their ids, which counts nothing."""
+        for column, sequence in client.execute(NUMBERED, (_named(new),)).fetchall():
+            last = f"coalesce(pg_sequence_last_value({sequence}::oid::regclass), 0)"
+            if client.execute(f"SELECT max({_quoted(column)}) > {last} FROM {_named(new)}").fetchone()[0]:
+                place = f"{_literal(_named(new))}, {_literal(column)}"
+                made = f"SELECT setval(pg_get_serial_sequence({place}), max({_quoted(column)})) FROM {_named(new)}"
+                return f"{new} would number new rows by ids that it has in {column}: {made}"
+        return ""
 
     def _key(self, value: int | str, layout: Layout) -> Key:
         if layout.id_type != "integer":

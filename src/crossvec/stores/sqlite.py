@@ -339,6 +339,9 @@ class SqliteTable(Switching):
     def _new_fields(self) -> frozenset[str]:
         return frozenset({self.column or "embedding", self.address.options.get("id") or "id", DOCUMENT})
 
+    def _like(self, new: str, layout: Layout) -> str:
+        return super()._like(new, layout) if layout.about["vec0"] else self.by_hand  # an empty plain table tells no dimension
+
     def _kept_back(self, client: Any, dest: Any) -> tuple[str, ...]:
         query = "SELECT count(*) FROM sqlite_master WHERE type IN ('view', 'trigger') AND instr(lower(sql), lower(?)) > 0"
         ((found,),) = client.sql(query, [self.name])

@@ -137,3 +137,6 @@ class Switching(Collection):
             would = "would not have" if held is None else "does not have"
             told = f"{self.name} has the columns {', '.join(missing)}, which {dest.name} {would}: who asks for them would fail"
             raise StoreError(told, self._like(dest.name, layout))
+        if self._fields(layout) and not layout.about["made"] and (held is None or held.about["made"]):
+            told = f"{self.name} is a table of yours, and {dest.name} one as crossvec makes them, with other types and defaults"
+            raise StoreError(told, self._like(dest.name, layout))
