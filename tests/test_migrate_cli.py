@@ -218,6 +218,16 @@ def test_rows_left_out_are_named_by_their_ids(crossvec: Run, here: Path) -> None
     assert "left out, by id: 'é5', 'é17', 'é30', 'é31'" in " ".join(out.split())
 
 
+def test_an_id_with_half_a_character_is_told_and_stops_nothing(crossvec: Run, here: Path) -> None:
+    rows = stores.open("old.parquet").load().array()
+    lines = [{"id": f"\ud800{i}", "vector": None if i == 5 else row.tolist()} for i, row in enumerate(rows)]
+    Path("old.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    line = "migrate", "old.jsonl", "moved.jsonl", "--translator", "t", "--min-retention", 0, "--run", "--format", "json"
+    code, out, err = crossvec(*line)
+    told = json.loads(out)
+    assert (code, told["rows_written"], told["skipped"][0]["id"]) == (0, 599, "\ud8005"), err
+
+
 def test_what_is_told_of_pairs_is_what_was_measured(crossvec: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without texts the plan tells measured numbers or none, and those that are packaged are the committed results."""
     from crossvec.migration import learning

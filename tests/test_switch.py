@@ -269,6 +269,15 @@ def test_names_wait_for_the_index_that_searches_need(pgvector: servers.Database)
     assert old.unready(turn) == "" and old.turn(new).notes == ()
 
 
+def test_names_wait_until_the_new_rows_are_hidden_as_the_old_ones_are(pgvector: servers.Database) -> None:
+    old, new = pair(pgvector)
+    changed(old, f"ALTER TABLE {old.name} ENABLE ROW LEVEL SECURITY")
+    missing = old.unready(old.turn(new))
+    assert "all of its rows would be seen" in missing
+    changed(old, missing.rpartition("; ")[2])
+    assert old.unready(old.turn(new)) == ""
+
+
 def test_both_tables_stay_in_their_schema(pgvector: servers.Database) -> None:
     old, _ = pair(pgvector)
     changed(old, 'CREATE SCHEMA "Shop"')

@@ -36,7 +36,8 @@ __all__ = [
 
 def as_json(record: Mapping[str, Any]) -> str:
     """Return one JSON object; NaN and infinity, which JSON has not, become null."""
-    return json.dumps(plain(record), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(record), indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode()  # half a character, which an id may be, as JSON's own escape
 
 
 def profile_record(place: Description, it: Profile | None) -> dict[str, Any]:

@@ -66,6 +66,7 @@ NUMBERED = """
     SELECT a.attname, d.objid FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
          JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
     WHERE d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND d.refobjid = to_regclass(%s)"""
+HIDES = "SELECT coalesce((SELECT relrowsecurity FROM pg_class WHERE oid = to_regclass(%s)), false)"
 
 
 class PgvectorTable(Switching):
@@ -264,10 +265,14 @@ class PgvectorTable(Switching):
                 f"{dest.name} gives no rights to {', '.join(lost)}, as {self.name} does: GRANT them before it switches"
             )
         if missing := self._unready(client, dest.name):
-            notes.append(f"the switch will wait for an index: {missing}")
+            notes.append(f"the switch will wait: {missing}")
         return tuple(notes)
 
     def _unready(self, client: Any, new: str) -> str:
+        mine, its = (client.execute(HIDES, (name,)).fetchone()[0] for name in (self.table, _named(new)))
+        if mine and not its:
+            told = f"{self.name} has row-level security and {new} has none, so all of its rows would be seen"
+            return f"{told}: CREATE POLICY as there; ALTER TABLE {_named(new)} ENABLE ROW LEVEL SECURITY"
         held, there = (client.execute(INDEXES, (name,)).fetchall() for name in (self.table, _named(new)))
         if not held or there:
             return self._behind_its_ids(client, new)
