@@ -87,7 +87,7 @@ class Policy:
 
 
 def read(path: str | Path) -> Policy:
-    """Read the table [audit] of a TOML file; other tables are another's. Raises UsageError that says what is wrong."""
+    """Read the table [audit] of a TOML file, beside which others may stand. Raises UsageError where it is wrong or missing."""
     try:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as problem:
