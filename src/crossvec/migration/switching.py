@@ -51,7 +51,7 @@ def carry_out(source: Store, turn: Turn, journal: Journal, path: Path, there: in
         left = f"rows were left out ({journal.skipped_rows:,}), and would be missing under the name {turn.name}"
         return f"{left}: mend them and migrate anew, or agree by ?bad_rows=drop in SOURCE and run the line again"
     told = source.describe()
-    anew = f"empty {turn.new}, delete {path}, and carry all across again, with --translator and --switch"
+    anew = f"delete or empty {turn.new}, delete {path}, and carry all across again, with --translator and --switch"
     if told.exact and told.rows != journal.rows_read:
         return f"{turn.name} holds {told.rows:,} rows now, and {journal.rows_read:,} were read: stop who writes to it, {anew}"
     if there != journal.rows_written:  # such as one that was deleted from the source after an earlier run
