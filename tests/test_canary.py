@@ -239,6 +239,21 @@ def test_a_dry_run_writes_nothing(crossvec: Run, store: str, model: str, tmp_pat
     assert sorted(os.listdir(tmp_path)) == before
 
 
+def test_the_record_stays_where_an_interruption_came_after_the_canaries_were_in_place(
+    crossvec: Run, store: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, copy = f"{tmp_path}/c.json", f"{tmp_path}/copy.parquet"
+
+    def strike(_folder: Path) -> None:
+        if os.path.exists(copy):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("crossvec.stores.atomic.to_disk", strike)
+    code, told = crossvec("canary", "plant", store, "-m", model, "-o", kept, "--seed", "3", "--to", copy, "--write")
+    assert code == 4 and "some canaries may be in" in told["error"]
+    assert list(stores.open(copy).load().ids)[50:] == [one.id for one in read(kept).canaries]
+
+
 def test_planted_in_the_copy_of_a_file_they_are_found_there_and_not_in_the_file(
     crossvec: Run, store: str, model: str, tmp_path: Path
 ) -> None:

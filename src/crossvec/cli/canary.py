@@ -86,12 +86,13 @@ def plant(
     planted = canaries.plant(count, encoder, numbered, kinds=kinds, seed=seed, store=store, unit=_unit_rows(first))
     rows = _space(planted, first)
     planted.write(output)
+    before = _inode(dest)
     # The file first: a store with canaries that nobody knows would be worse than a file of canaries that are in no store.
     try:
         dest.write(chain(source.read(), [rows]) if to else [rows])
     except BaseException as problem:
-        if not isinstance(dest, Collection):
-            Path(output).unlink(missing_ok=True)  # a file is written whole or not at all: nothing is planted
+        if not isinstance(dest, Collection) and _inode(dest) == before:
+            Path(output).unlink(missing_ok=True)  # a file is written whole or not at all, and it was not: nothing is planted
         elif isinstance(problem, KeyboardInterrupt):
             raise UnfinishedError(f"interrupted: some canaries may be in {to or store}", f"{output} tells which") from None
         else:
@@ -219,3 +220,9 @@ def _line(one: Sighting) -> str:
     seen = "\n".join(f"  {found.canary.id} ({found.canary.kind}) by its {found.by} at {found.at}" for found in one.seen)
     what = "found" if one.verdict == "found" else "cannot be told: others are seen as often"
     return f"{one.place}: {len(one.seen)} of {one.planted} canaries {what} ({rows}; {control})\n{seen}"
+
+
+def _inode(dest: Any) -> int | None:
+    """Return what tells a file from one that has replaced it; None where there is none."""
+    path = getattr(dest, "path", None)
+    return Path(path).stat().st_ino if path and Path(path).exists() else None
