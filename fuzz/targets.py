@@ -627,7 +627,7 @@ def _journal(folder: Path, data: bytes) -> None:
     if read is None:
         raise HalfRead("there is a journal")
     read.check(folder / "j.json", Journal("a.npy", "b.npy", "0123456789abcdef"))
-    read.skip((1, 2), "because")
+    read.skip((1, 2), ("a", None), "because")
 
 
 def _constant(*seeds: bytes) -> Callable[[Path], list[bytes]]:

@@ -34,13 +34,13 @@ BUDGET = 2**23
 
 Found = tuple[Tensor, ...]
 Over = Callable[..., Iterator[tuple[slice, Found]]]
-"""What `over_blocks` is: (find, queries (n, d), pool (m, d), step, *known) -> rows and what was found, in any order."""
+"""What `over_blocks` is: from (find, queries, pool, step, and what else find takes) to rows and what was found, in any order."""
 
 
 def over_blocks(
     find: Callable[..., Found], queries: Float[Tensor, "n d"], pool: Float[Tensor, "m d"], step: int, *known: Tensor
 ) -> Iterator[tuple[slice, Found]]:
-    """Yield rows and find(rows, their cosines (c, m), *known) for blocks of `step` queries, one after the other."""
+    """Yield rows, and what `find` makes of them, their cosines (c, m) and `known`, for blocks of `step` queries."""
     for rows, block in _blocks(queries, pool, step):
         yield rows, find(rows, block, *known)
 
