@@ -34,7 +34,7 @@ BUDGET = 2**23
 
 Found = tuple[Tensor, ...]
 Over = Callable[..., Iterator[tuple[slice, Found]]]
-"""What `over_blocks` is: from (find, queries, pool, step, and what else find takes) to rows and what was found, in any order."""
+"""What `over_blocks` is: from (find, queries, pool, step, what else find takes) to rows and what was found, in any order."""
 
 
 def over_blocks(
