@@ -171,7 +171,7 @@ def by_size(*suites: str) -> str:
     found = [r for r in read if direction(r) in directions and r["row"]["aligner"] in ("moments", "procrustes")]
     ceiling = ceilings(found)
     lines = []
-    for rows, runs in group((r for r in found if r["row"]["aligner"] == "moments"), lambda r: r["row"]["rows"]).items():
+    for rows, runs in sorted(group((r for r in found if r["row"]["aligner"] == "moments"), lambda r: r["row"]["rows"]).items()):
         at = middle((ceiling.get((d, rows)) for d in {direction(r) for r in runs}), "{:.3f}")
         lines.append([f"{rows:,}", at, *cells(runs, ceiling)])
     return told(found, table(["rows a side", "paired ceiling", *SCORES], lines))
