@@ -174,13 +174,13 @@ def pages():
 
 with kept():
     pages(), pages()
-    print(sum(pages() for _ in range(4)))
+    print(sum(pages() for _ in range(10)))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left to their own ways")
 def test_a_step_finds_the_memory_that_the_one_before_it_freed() -> None:
-    """Pages that come from the system are counted, where memory has no holes: 60 MiB of activations are 15,000 of them."""
+    """Ten turns of 60 MiB: most often the system gives 100,000 pages if nothing is kept; if it is, those of one tensor at most."""
     told = subprocess.run(
         [sys.executable, "-c", PAGES],
         env={**os.environ, "PYTHONPATH": str(SOURCES)},
@@ -188,7 +188,7 @@ def test_a_step_finds_the_memory_that_the_one_before_it_freed() -> None:
         text=True,
         check=True,
     )
-    assert int(told.stdout) < 1000
+    assert int(told.stdout) < 30_000
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
