@@ -180,7 +180,7 @@ with kept():
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left to their own ways")
 def test_a_step_finds_the_memory_that_the_one_before_it_freed() -> None:
-    """Ten turns of 60 MiB: most often the system gives 100,000 pages if nothing is kept; if it is, those of one tensor at most."""
+    """Ten turns of 60 MiB: the system gives some 100,000 pages if nothing is kept; if it is, those of one tensor at most."""
     told = subprocess.run(
         [sys.executable, "-c", PAGES],
         env={**os.environ, "PYTHONPATH": str(SOURCES)},
