@@ -24,7 +24,7 @@ from crossvec.audit.inversion.writers import Hint, Writer, causal
 from crossvec.audit.ladder import Rung, Stage
 from crossvec.audit.leakage import words
 from crossvec.audit.probes.inversion import Inversion
-from crossvec.encoders import Encoder
+from crossvec.encoders import Around, Encoder
 from crossvec.encoders.cache import Cached
 from crossvec.errors import UsageError
 from crossvec.fitting import fit
@@ -62,23 +62,11 @@ def known(model: Encoder) -> Known:
 
 
 @dataclass
-class Counting:
+class Counting(Around):
     """An encoder that counts what it was asked."""
 
     encoder: Encoder
     asked: int = 0
-
-    @property
-    def name(self) -> str:
-        return self.encoder.name
-
-    @property
-    def version(self) -> str:
-        return self.encoder.version
-
-    @property
-    def dim(self) -> int:
-        return self.encoder.dim
 
     def encode(self, texts: Sequence[str], *, query: bool = False, progress: Any = None) -> np.ndarray:
         self.asked += len(texts)

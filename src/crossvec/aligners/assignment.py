@@ -108,8 +108,9 @@ class _Round:
             size = map_.weight.shape[1] ** 0.5 / map_.weight.norm().clamp_min(TINY)  # so that a step of Adam means the same
             self.weights.append((map_.weight * size).requires_grad_())
             self.biases.append((map_.bias * size).requires_grad_())
-        self.taken = 0
-        self.slopes = [(torch.zeros_like(one), torch.zeros_like(one)) for one in self.weights + self.biases]
+        self.every = self.weights + self.biases
+        self.slopes, self.squares = ([torch.zeros_like(one) for one in self.every] for _ in range(2))
+        self.taken = [torch.zeros(()) for _ in self.every]
 
     def step(self, a: Float[Tensor, "k dx"], b: Float[Tensor, "l dy"], rate: float) -> None:
         """Take one step on a batch of each cloud."""
@@ -133,14 +134,10 @@ class _Round:
 
     def _descend(self, rate: float) -> None:
         """Take Adam's step. The class of that name imports torch's compiler first, which takes longer than all the steps."""
-        every = self.weights + self.biases
-        slopes, squares = (list(side) for side in zip(*self.slopes, strict=True))
-        taken = [torch.tensor(float(self.taken)) for _ in every]
         with torch.no_grad():
-            adam(every, [cast(Tensor, one.grad) for one in every], slopes, squares, [], taken, amsgrad=False, beta1=0.9,
-                 beta2=0.999, lr=rate, weight_decay=0.0, eps=1e-8, maximize=False)  # fmt: skip
-        self.taken += 1
-        for one in every:
+            adam(self.every, [cast(Tensor, one.grad) for one in self.every], self.slopes, self.squares, [], self.taken,
+                 amsgrad=False, beta1=0.9, beta2=0.999, lr=rate, weight_decay=0.0, eps=1e-8, maximize=False)  # fmt: skip
+        for one in self.every:
             one.grad = None
 
     def maps(self) -> Maps:
