@@ -47,6 +47,7 @@ fuzz: $(VENV)/.dev ## give every parser of files 100,000 damaged ones, for hours
 sbom: $(VENV)/.dev ## write what is installed, and its licences, into build/sbom.cdx.json (CycloneDX)
 	@mkdir -p build
 	$(BIN)/python -m cyclonedx_py environment --no-validate --output-reproducible --of JSON -o build/sbom.cdx.json $(BIN)/python
+	@echo 'Written: build/sbom.cdx.json'
 
 vulnerabilities: $(VENV)/.dev ## ask PyPI or OSV for known vulnerabilities; exit code 4 when they could not be asked
 	$(BIN)/python scripts/audit_dependencies.py

@@ -38,8 +38,7 @@ FLAWED = {"name": "pillow", "version": "1.0", "vulns": [{"id": "CVE-1", "fix_ver
         ([FINE, OURS], 0, "1 packages were asked about, 0 have"),
         ([FINE, FLAWED], 1, "pillow 1.0: CVE-1, mended in 1.1"),
         ([FINE, UNKNOWN], 4, "NOT ASKED: 1 packages (torch)"),
-        ([OURS], 4, "NOT ASKED"),
-        ([], 4, "NOT ASKED: 0 packages (nothing answered)"),
+        ([OURS], 4, "0 packages were asked about"),
         ([FLAWED, UNKNOWN], 1, "NOT ASKED: 1"),
     ],
 )
@@ -48,6 +47,41 @@ def test_an_audit_never_passes_on_what_it_could_not_ask(
 ) -> None:
     found, lines = script.told({"dependencies": dependencies})
     assert found == code and words in "\n".join(lines)
+
+
+def test_a_finding_is_accepted_by_any_of_its_names_and_stays_counted(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {**FLAWED, "vulns": [{**FLAWED["vulns"][0], "aliases": ["GHSA-2"]}]}
+    monkeypatch.setitem(script.ACCEPTED, "GHSA-2", "we read no such pictures")
+    assert script.told({"dependencies": [FINE, named]}) == (
+        0,
+        ["2 packages were asked about, 0 have known vulnerabilities, 1 findings are accepted"],
+    )
+    monkeypatch.setitem(script.ACCEPTED, "GHSA-2", "another")
+    worse = {**named, "vulns": [*named["vulns"], {"id": "CVE-9", "fix_versions": []}]}
+    code, lines = script.told({"dependencies": [worse]})
+    assert code == 1 and lines[0] == "pillow 1.0: CVE-9, mended in no version yet"
+
+
+WITHOUT = [{"dependencies": [{"name": "numpy", "skip_reason": "not found on PyPI"}]}, None]
+
+
+@pytest.mark.parametrize("answer", WITHOUT, ids=["a mirror that knows packages and no flaws", "no network"])
+def test_a_service_that_knows_not_even_numpy_is_not_asked_about_the_others(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: dict[str, Any] | None
+) -> None:
+    questions: list[tuple[str, ...]] = []
+
+    def audited(service: str, *words: str) -> tuple[dict[str, Any] | None, str]:
+        questions.append((service, *words))
+        return answer, "" if answer else "no answer"
+
+    monkeypatch.setattr(script, "audited", audited)
+    assert script.main() == 4
+    out = capsys.readouterr().out
+    assert "pypi could not be asked" in out and "osv could not be asked" in out and "NOT ASKED" in out
+    assert [words[:2] for words in questions] == [("pypi", "-r"), ("osv", "-r")], "one question each, about one package"
 
 
 @pytest.mark.slow
