@@ -25,7 +25,7 @@ from crossvec.aligners.vec2vec import PRESETS, Vec2Vec, after, prepared, train
 from crossvec.aligners.vec2vec.data import Batches, Order, Rows
 from crossvec.aligners.vec2vec.discriminators import Discriminators
 from crossvec.aligners.vec2vec.distributed import Group
-from crossvec.aligners.vec2vec.flat import Flat
+from crossvec.aligners.vec2vec.flat import Adam, Flat
 from crossvec.aligners.vec2vec.health import Look, label_free, meeting, sickness, vital_signs
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.seeds import REPLACED
@@ -136,6 +136,30 @@ def test_one_flat_step_moves_every_layer_as_adam_on_each_does(clip: float, seed:
         adam.step()
     for ours, theirs in zip(made[0].parameters(), made[1].parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_adam_has_the_bits_of_torchs_and_skips_what_a_scaler_finds_infinite(scaled: bool) -> None:
+    generator = Generator().manual_seed(0)
+    starts = torch.randn(1000, generator=generator)
+    ours, theirs = (nn.Parameter(starts.clone()) for _ in range(2))
+    adam = Adam(ours, (0.5, 0.999), 1e-8)
+    torchs = torch.optim.Adam([theirs], betas=(0.5, 0.999), eps=1e-8, fused=True)
+    scalers = [torch.amp.GradScaler("cpu", init_scale=8.0, enabled=scaled) for _ in range(2)]
+    for step in range(6):
+        gradient = torch.randn(1000, generator=generator) * 10.0 ** (step - 3)
+        if scaled and step == 3:
+            gradient[7] = math.inf
+        adam.rate = torchs.param_groups[0]["lr"] = 0.01 / (1 + step)
+        before = ours.detach().clone()
+        for values, optimiser, scaler in ((ours, adam, scalers[0]), (theirs, torchs, scalers[1])):
+            values.grad = scaler.scale(gradient.clone())
+            scaler.unscale_(optimiser)
+            scaler.step(optimiser)
+            scaler.update()
+        assert torch.equal(ours, theirs)
+        assert torch.equal(ours, before) == (scaled and step == 3)
+    assert all(torch.equal(tensor, torchs.state[theirs][name]) for name, tensor in adam.state.items())
 
 
 def test_a_gradient_that_is_no_number_shows_even_when_it_is_clipped() -> None:
