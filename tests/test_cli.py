@@ -271,7 +271,7 @@ def test_pairs_of_row_numbers_are_read_from_every_format(crossvec: Run, files: P
             pq.write_table(pa.table({"target": pairs[:, 1], "score": pairs[:, 0] * 0.1, "source": pairs[:, 0]}), name)
         case "npy":
             np.save(name, pairs)
-    assert crossvec("fit", "a.npy", "b.npy", "-o", "u", "-a", "procrustes", "--pairs", name)[0] in (0, 3)
+    assert crossvec("fit", "a.npy", "b.npy", "-o", "u", "-a", "procrustes", "--pairs", name)[0] == 0
     assert Translator.load("u").card["pairs"] == 500
     told = json.loads(crossvec("evaluate", "u", "ea.npy", "eb.npy", "--format", "json")[1])
     assert told["forward"]["top1"] > 0.8
@@ -285,7 +285,7 @@ def test_pairs_of_ids_are_found_by_id(crossvec: Run, files: Path, twins: World) 
             "\n".join(json.dumps({"id": int(i), "vector": row.tolist()}) for i, row in zip(ids, rows, strict=True))
         )
     Path("p.csv").write_text("\n".join(f"{i},{i}" for i in range(1000)))
-    assert crossvec("fit", "a.jsonl", "b.jsonl", "-o", "u", "-a", "procrustes", "--pairs", "p.csv")[0] in (0, 3)
+    assert crossvec("fit", "a.jsonl", "b.jsonl", "-o", "u", "-a", "procrustes", "--pairs", "p.csv")[0] == 0
     assert json.loads(crossvec("evaluate", "u", "ea.npy", "eb.npy", "--format", "json")[1])["forward"]["top1"] > 0.8
 
 

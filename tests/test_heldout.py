@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from crossvec.aligners.heldout import HeldOut, held_out
 from crossvec.fitting import FEWEST_PAIRS, fit
 from crossvec.geometry import unit
 from crossvec.space import Space
+from crossvec.translator import Translator
 
 
 def same(n: int) -> Tensor:
@@ -68,10 +71,36 @@ def test_a_map_that_says_nothing_ranks_by_chance() -> None:
 
 
 def test_which_of_two_maps_is_better_depends_on_the_search() -> None:
-    good, bad = HeldOut(1.5, 9.0, 10, 100), HeldOut(3.0, 2.0, 10, 100)
+    good, bad = HeldOut(1.5, 9.0, 10, 100, 0.0, 1.0), HeldOut(3.0, 2.0, 10, 100, 0.0, 1.0)
     assert good.rank("queries") < bad.rank("queries")
     assert good.rank("rows") > bad.rank("rows")
     assert bad.rank("both") == pytest.approx(6**0.5)
+
+
+@pytest.mark.parametrize(("p", "status"), [(4, "uncertain"), (10, "uncertain"), (40, "aligned"), (1200, "aligned")])
+def test_an_exact_map_is_believed_once_enough_pairs_were_held_out(p: int, status: str) -> None:
+    x, y, rotation = turned(1500)
+    found = held_out(lambda _: Alignment(rotation, rotation), x, y, same(p))
+    assert found is not None and found.status == status
+    assert found.low < 1 and found.high > 0.9
+
+
+@pytest.mark.parametrize("p", [10, 60, 1200])
+def test_a_map_learned_from_pairs_that_are_none_is_called_failed(p: int) -> None:
+    x, y, _ = turned(1500, d=32)
+    wrong = torch.stack([torch.arange(p), torch.randperm(p, generator=torch.Generator().manual_seed(0))], dim=1)
+    found = held_out(lambda some: create("procrustes").fit(x, y, pairs=some), x, y, wrong)
+    assert found is not None and found.status == "failed"
+    assert found.low < 0.1
+
+
+def test_more_pairs_say_the_same_more_surely() -> None:
+    x, y = (unit(torch.from_numpy(rows)) for rows in stretched(1000))
+    one = create("ridge").fit(x, y, pairs=same(500))
+    few, many = (held_out(lambda _: one, x, y, same(p)) for p in (30, 900))
+    assert few and many
+    assert many.high - many.low < few.high - few.low
+    assert few.low < (many.low + many.high) / 2 < few.high
 
 
 def test_two_pairs_leave_nothing_to_hold_out() -> None:
@@ -84,12 +113,48 @@ def auto(x: np.ndarray, y: np.ndarray, p: int, **how: Any) -> dict[str, Any]:
     return dict(fit(Space.of(x), Space.of(y), pairs=rows, max_rows=None, **how).card)
 
 
+@pytest.mark.parametrize("name", ["procrustes", "ridge", "mlp"])
+def test_pairs_held_out_decide_whether_a_paired_map_arrived(name: str) -> None:
+    """Too few rows for the verdict, which looks at no pairs, and yet there is no doubt."""
+    rng = np.random.default_rng(3)
+    z = rng.standard_normal((110, 16)).astype(np.float32)
+    y = (z @ orthonormal(16, 16, rng)).astype(np.float32)
+    pairs = np.stack([np.arange(100)] * 2, axis=1)
+    right, wrong = (fit(Space.of(z), Space.of(y), name, pairs=some) for some in (pairs, np.c_[pairs[:, 0], pairs[::-1, 1]]))
+    assert right.card["held_out"]["status"] == right.status == "aligned"
+    assert right.verdict is not None and right.verdict.status == "failed"
+    assert wrong.card["held_out"]["status"] == wrong.status == "failed"
+
+
+def test_known_pairs_decide_over_maps_that_did_not_learn_from_them_too() -> None:
+    rng = np.random.default_rng(4)
+    z = rng.standard_normal((300, 16)).astype(np.float32)
+    pairs = np.stack([np.arange(100)] * 2, axis=1)
+    same_space, other = (fit(Space.of(z), Space.of(to.astype(np.float32)), "identity", pairs=pairs) for to in (z, z[::-1]))
+    assert (same_space.status, other.status) == ("aligned", "failed")
+
+
+def test_the_status_is_saved_and_turned_round_and_without_pairs_it_is_the_verdicts(tmp_path: Path) -> None:
+    x, y = stretched(400)
+    pairs = np.stack([np.arange(300)] * 2, axis=1)
+    known = fit(Space.of(x), Space.of(y), "ridge", pairs=pairs)
+    again = Translator.load(known.save(tmp_path / "known"))
+    assert again.status == again.inverse().status == known.status == known.card["held_out"]["status"]
+    assert f"**{known.status}**, and they decide" in (tmp_path / "known" / "README.md").read_text()
+    unknown = fit(Space.of(x), Space.of(y), "identity")
+    assert unknown.card["held_out"] is None
+    assert unknown.verdict is not None and unknown.status == unknown.verdict.status
+    assert replace(unknown, verdict=None).status is None
+    assert replace(unknown, card={"held_out": {"status": "splendid"}}).status == unknown.status, "a card may be edited"
+
+
 @pytest.mark.parametrize("carries", ["rows", "queries", "both"])
 def test_auto_takes_a_regression_where_no_rotation_fits(carries: Any) -> None:
     x, y = stretched(1500)
     card = auto(x, y, 1100, carries=carries)
     assert (card["aligner"], card["carries"]) == ("ridge", carries)
-    ranks = {one["aligner"]: HeldOut(**{k: v for k, v in one.items() if k != "aligner"}) for one in card["compared"]}
+    said = ("aligner", "status")
+    ranks = {one["aligner"]: HeldOut(**{k: v for k, v in one.items() if k not in said}) for one in card["compared"]}
     assert set(ranks) == {"procrustes", "ridge"}
     assert ranks["ridge"].rank(carries) < ranks["procrustes"].rank(carries)
     assert [one["aligner"] for one in card["trace"]] == ["ridge"]

@@ -14,7 +14,7 @@ import encoding
 import numpy as np
 import pytest
 from conftest import World
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("fastapi")
@@ -462,6 +462,7 @@ def test_json_of_any_shape(client: Client, value: Any, key: str) -> None:
 
 
 @given(st.text(max_size=30), st.sampled_from(["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]))
+@example("other/", "POST")
 @settings(max_examples=40)
 def test_any_path_and_method(client: Client, word: str, method: str) -> None:
     for path in (f"/v1/translate/{quote(word)}", f"/{quote(word)}"):

@@ -68,8 +68,8 @@ ENOUGH_TO_TRAIN = 2000
 class Attempt:
     """One aligner under one seed, with what came out and how long it took.
 
-    `held_out` is how known pairs are met that the map did not learn from; None where no pairs are known, or where nothing else
-    is tried that it could be compared with. `seen` is what vec2vec and the map before it are compared by.
+    `held_out` is how known pairs are met that the map did not learn from; None where there are fewer than three, and of vec2vec
+    with pairs, whose training is not done twice. `seen` is what vec2vec and the map before it are compared by.
     """
 
     aligner: Aligner
@@ -111,15 +111,16 @@ def fit(
     max_rows: int | None = ENOUGH_ROWS,
     progress: Step | None = None,
 ) -> Translator:
-    """Learn to translate rows of `source` (n, dx) into the space of `target` (m, dy), and judge the result without labels.
+    """Learn to translate rows of `source` (n, dx) into the space of `target` (m, dy), and judge the result.
 
     `aligner` is a name from `aligners.names()`, or "auto": paired aligners when `pairs` (row pairs[i, 0] of the source is row
     pairs[i, 1] of the target) are given, and `moments` when there are none or few, under one seed after another until the
     verdict is `aligned` or the effort is spent. Kept is what finds partners held out at the best rank, in the search that
     `carries` says will be made: "rows" in which the target model's queries search, "queries" that search the target's rows,
-    or "both" (see `aligners.heldout`). Without pairs it is the highest verdict probability. The card's `trace` lists the
-    attempts, its `compared` the paired aligners. Without pairs and with effort "thorough", "auto" then trains vec2vec from the
-    rotation in a map that is `aligned`, and keeps it if it helps (see `aligners.vec2vec.after`).
+    or "both" (see `aligners.heldout`). Without pairs it is the highest verdict probability. The verdict looks at no pairs; the
+    card's `held_out` is what those say that were held out, its `trace` lists the attempts, its `compared` the paired aligners.
+    Without pairs and with effort "thorough", "auto" then trains vec2vec from the rotation in a map that is `aligned`, and keeps
+    it if it helps (see `aligners.vec2vec.after`).
     `settings` are the aligner's own fields. `max_rows` bounds the rows looked at on each side (a sample; None for all).
     The same seed on the same machine gives the same translator.
 
@@ -151,7 +152,7 @@ def fit(
     tried: list[Attempt] = []
     for number, one in enumerate(left := paired + others):
         found = next((held for other, held in compared if other is one), None)
-        tried.append(_attempt(one, x, y, known, found, _nth(searching, number, len(left)), rivals=len(plan) > 1, seed=seed))
+        tried.append(_attempt(one, x, y, known, found, _nth(searching, number, len(left)), seed=seed))
         if tried[-1].verdict.status == "aligned" and not one.needs_pairs:
             break
     best = max(tried, key=lambda attempt: attempt.merit(carries))
@@ -176,6 +177,7 @@ def fit(
         "seconds": round(time.perf_counter() - started, 3),
         "peak_memory_bytes": peak_memory(),
         "carries": carries,
+        "held_out": best.held_out.to_json() if best.held_out else None,
         "compared": [{"aligner": one.name, **(held.to_json() if held else {})} for one, held in compared],
         "trace": [attempt.record() for attempt in tried],
     }
@@ -321,7 +323,6 @@ def _attempt(
     found: HeldOut | None,
     step: Step,
     *,
-    rivals: bool,
     seed: int,
 ) -> Attempt:
     """Fit and judge; `found` is what was found on pairs held out already."""
@@ -330,8 +331,10 @@ def _attempt(
     alignment = one.fit(x, y, pairs=pairs if _learns_from_pairs(one) else None, progress=step)
     step("judging", 1.0)
     verdict = judge(x, y, alignment, seed=int(getattr(one, "seed", 0)))
-    if rivals and pairs is not None and not _learns_from_pairs(one):
-        found = held_out(lambda _: alignment, x, y, pairs, seed=seed)
+    if pairs is not None and found is None and not getattr(one, "uses_pairs", False):
+        step("meeting pairs held out", 1.0)
+        learn = partial(_learned, one, x, y) if one.needs_pairs else lambda _: alignment
+        found = held_out(learn, x, y, pairs, seed=seed)
     return Attempt(one, alignment, verdict, time.perf_counter() - started, found)
 
 

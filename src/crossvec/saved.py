@@ -215,6 +215,7 @@ def _readme(card: Mapping[str, Any], name: str) -> str:
     source, target = ({"name": side, **card["frames"][side], **(card.get(side) or {})} for side in ("source", "target"))
     verdict = card.get("verdict")
     judged = f"**{verdict['status']}**, probability {verdict['probability']:.2f}" if verdict else "not judged"
+    by_pairs = _by_pairs(card.get("held_out"))
     evidence = "".join(f"| {key} | {value} |\n" for key, value in ((verdict or {}).get("evidence") or {}).items())
     return f"""---
 library_name: crossvec
@@ -237,7 +238,7 @@ Translates embeddings of `{source["name"]}` ({source["dim"]} dimensions) into th
 | versions | {", ".join(f"{k} {v}" for k, v in (card.get("versions") or {}).items()) or "unknown"} |
 
 ## Verdict
-{judged}. It is judged from the two clouds alone, without labels.
+{judged}. It is judged from the two clouds alone, without labels.{by_pairs}
 
 | evidence | value |
 |---|---|
@@ -257,3 +258,14 @@ rows = Translator.load("{name}").translate(source_rows)  # (k, {source["dim"]}) 
 It knows the rows it was fitted on. Rows of another language, topic or model version may land in the wrong place: evaluate on a
 few known pairs before you rely on it. `card.json` holds every setting, the evidence and what was tried.
 """
+
+
+def _by_pairs(held: Any) -> str:
+    """Return what the model card says of known pairs that were held out, which decide where there are any."""
+    if not held:
+        return ""
+    return (
+        f"\n\nKnown pairs held out say **{held['status']}**, and they decide: of {held['pairs']} the partner was found at rank"
+        f" {held['among_target']:.2f} among {held['pool']} rows of the target, and at rank {held['among_translated']:.2f} by"
+        " the target's rows among translated ones (geometric means, 1 is best)."
+    )

@@ -2,7 +2,7 @@
 
 In    rows (k, dx) float32, or a Space, or batches of one     rows as the source model gives them
 Out   rows (k, dy) float32, or a Space with the same ids      rows where the target model's own rows lie
-Uses  space, aligners.maps, verdict, saved
+Uses  space, aligners.maps, aligners.heldout, verdict, saved
 
 A map knows only directions in centred frames. The Translator keeps what the frames forget (the border law): rows are centred
 first and scaled to unit length afterwards, and on the other side they are placed at the length that the target's rows have.
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from crossvec import saved
+from crossvec.aligners.heldout import Status
 from crossvec.aligners.maps import Linear, Map, rebuild
 from crossvec.errors import SpaceError, TranslatorError
 from crossvec.space import Space
@@ -122,8 +123,19 @@ class Translator:
     verdict: Verdict | None = None
 
     def __repr__(self) -> str:
-        judged = f"{self.verdict.status}, probability {self.verdict.probability:.2f}" if self.verdict else "not judged"
-        return f"<Translator {self.source.dim} -> {self.target.dim} dimensions, {judged}>"
+        return f"<Translator {self.source.dim} -> {self.target.dim} dimensions, {self.status or 'not judged'}>"
+
+    @property
+    def status(self) -> Status | None:
+        """Return whether it arrived, as far as anybody knows: by known pairs held out of the fit, else by the verdict.
+
+        None when nobody judged. Pairs decide because the verdict is made for maps learned without them (docs/decisions/0006).
+        """
+        told = self.card.get("held_out")
+        status = told.get("status") if isinstance(told, Mapping) else None
+        if status in get_args(Status):
+            return cast(Status, status)
+        return self.verdict.status if self.verdict else None
 
     @torch.no_grad()
     def translate(self, rows: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "k dy"]:

@@ -1,13 +1,17 @@
-"""heldout — how well maps meet known pairs that they have not learned from, which is how `auto` chooses among aligners.
+"""heldout — how well maps meet known pairs that they have not learned from: what `auto` chooses by, and what is believed.
 
 In    what learns a map from pairs; x (n, dx), y (m, dy) float32, centred, rows of unit length; pairs (p, 2)
-Out   HeldOut     the geometric mean of the ranks at which partners are found, by either way of searching
+Out   HeldOut     the geometric mean of the ranks at which partners are found, by either way of searching; whether that is near
 Uses  geometry, metrics
 
 Which map is best depends on who searches where. Measured between three encoders with 100 to 4,000 pairs (4 directions): a
 translated row finds its partner among the target's rows at a better rank by Procrustes; a row of the target finds its own among
 translated rows, as queries do after a migration, at a better rank by ridge, and finds more of its true best ten. Cosine is
 no criterion: ridge has the higher one throughout.
+
+Whether a map learned from pairs arrived, its Verdict cannot tell: that is made for maps which third moments found, and looks
+at no pairs (docs/decisions/0006). The pairs held out tell it, on a scale of `nearness` that was measured against what the
+verdict means (benchmarks/heldout.py).
 """
 
 from __future__ import annotations
@@ -25,7 +29,10 @@ from crossvec.aligners import Alignment
 from crossvec.geometry import unit
 from crossvec.metrics import Ranks
 
-__all__ = ["Carries", "HeldOut", "held_out"]
+__all__ = ["ARRIVED", "Carries", "HeldOut", "Status", "held_out"]
+
+Status = Literal["aligned", "uncertain", "failed"]
+"""Whether an alignment arrived."""
 
 Carries = Literal["rows", "queries", "both"]
 """What a map carries: `rows` that the target model's queries search, `queries` that search the target's rows, or both."""
@@ -42,27 +49,42 @@ POOL = 4096
 """Rows that are searched, beside those held out: ranks then tell maps apart where few pairs do not."""
 
 
+ARRIVED = 0.84
+"""The nearness from which on a map's top-1 is above half of what all pairs would reach, which is what `aligned` means."""
+
+SURE = 1.645
+"""Deviations to either side of a nearness that leave out one time in twenty."""
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """Geometric mean ranks of the true partner, 1 is best: of `pairs` held out, among about `pool` rows.
 
     `among_target`: a translated row searches the target's rows; `among_translated`: a row of the target searches translated
-    rows.
+    rows. `low` and `high` bound the nearness, 1 where partners are found first and 0 where they are found by chance: one less
+    the mean logarithm of the ranks, both ways, over what chance makes of it.
     """
 
     among_target: float
     among_translated: float
     pairs: int
     pool: int
+    low: float
+    high: float
 
     def rank(self, carries: Carries) -> float:
         """Return the rank that counts for what will be carried; for both the geometric mean of the two."""
         both = math.sqrt(self.among_target * self.among_translated)
         return {"rows": self.among_translated, "queries": self.among_target, "both": both}[carries]
 
+    @property
+    def status(self) -> Status:
+        """Return whether the map arrived, in the Verdict's words: surely, surely not, or too few pairs to tell."""
+        return "aligned" if self.low > ARRIVED else "failed" if self.high < ARRIVED else "uncertain"
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self)
+        return {**asdict(self), "status": self.status}
 
 
 def held_out(
@@ -82,14 +104,24 @@ def held_out(
         carry, (rows_x, rows_y) = learn(pairs[learned.to(pairs.device)]).map, pairs[judged.to(pairs.device)].unbind(1)
         more_x, more_y = (pool[~torch.isin(pool, rows)] for pool, rows in zip(pools, (rows_x, rows_y), strict=True))
         mapped, truth = unit(carry(x[rows_x])), unit(y[rows_y])
-        forward = _ranks(mapped, torch.cat([truth, unit(y[more_y])]))
-        backward = _ranks(truth, torch.cat([mapped, unit(carry(x[more_x]))]))
-        logs.append((forward.mid.log(), backward.mid.log()))
-        sizes.append((forward.pool + backward.pool) // 2)
+        found = _ranks(mapped, torch.cat([truth, unit(y[more_y])])), _ranks(truth, torch.cat([mapped, unit(carry(x[more_x]))]))
+        logs.append((found[0].mid.log(), found[1].mid.log()))
+        sizes.append((found[0].pool + found[1].pool) // 2)
     if not logs:
         return None
-    found = [float(torch.cat(side).mean().exp()) for side in zip(*logs, strict=True)]
-    return HeldOut(found[0], found[1], sum(len(one) for one, _ in logs), sum(sizes) // len(sizes))
+    forward, backward = (torch.cat(side) for side in zip(*logs, strict=True))
+    pool = sum(sizes) // len(sizes)
+    low, high = _nearness((forward + backward) / 2, pool)
+    return HeldOut(float(forward.mean().exp()), float(backward.mean().exp()), len(forward), pool, low, high)
+
+
+def _nearness(logs: Float[Tensor, " p"], pool: int) -> tuple[float, float]:
+    """Return the bounds of the nearness of partners whose ranks have these logarithms."""
+    chance = max(math.log(pool) - 1, 1.0)  # the mean logarithm of ranks drawn from 1 to `pool`
+    # One more, found by chance, stands for pairs not seen: a few that are all found first do not yet make sure.
+    near = torch.cat([1 - logs.double() / chance, logs.new_zeros(1).double()])
+    slack = SURE * float(near.std()) / math.sqrt(len(near))
+    return float(near.mean()) - slack, float(near.mean()) + slack
 
 
 def _splits(p: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

@@ -60,7 +60,8 @@ def fit(
 ) -> int:
     """Learn to translate the vectors of SOURCE into the space of TARGET, and judge whether it worked.
 
-    No pairs are needed. Exit code 0 when the verdict is `aligned`, 3 otherwise; the folder is written either way.
+    No pairs are needed. Exit code 0 when the verdict is `aligned`, or with known pairs when those held out say so; 3
+    otherwise. The folder is written either way.
     A store, or a folder of Parquet shards, of more than --max-rows rows is sampled: every set of that many rows is equally
     likely, and no more are held.
     """
@@ -90,7 +91,7 @@ def fit(
         )
     translator.save(output)
     options.out(format, report.fitted_record(translator, output), lambda: report.fitted(translator, output))
-    return ALIGNED if translator.verdict and translator.verdict.status == "aligned" else INCONCLUSIVE
+    return ALIGNED if translator.status == "aligned" else INCONCLUSIVE
 
 
 @click.command(short_help="Carry a store across.", epilog=options.STORES)

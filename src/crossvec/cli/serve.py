@@ -29,7 +29,7 @@ KEY = "CROSSVEC_API_KEY"
 @click.argument("folders", metavar="[NAME=]FOLDER…", nargs=-1, required=True)
 @click.option("-m", "--model", "models", multiple=True, metavar="[NAME=]MODEL", help="Embed texts with this model; repeatable.")
 @click.option("--inverse", is_flag=True, help="Serve each translator from its target space back to its source space.")
-@click.option("--force", is_flag=True, help="Serve a translator even if its verdict is `failed`.")
+@click.option("--force", is_flag=True, help="Serve a translator even if it is judged `failed`.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 for all the network.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes any that is free.")
 @click.option("--max-body", type=click.FloatRange(0, min_open=True), default=32, show_default=True, help="MiB a request.")
@@ -110,5 +110,5 @@ def _told(url: str, served: Catalogue) -> RenderableType:
     for one in served:
         frames: Any = one.translator.source.dim, one.translator.target.dim
         texts = f", texts by {one.query.encoder.name}" if one.query else ""
-        table.add_row("", one.name, f"{frames[0]:,} -> {frames[1]:,} dimensions, {one.verdict}{texts}")
+        table.add_row("", one.name, f"{frames[0]:,} -> {frames[1]:,} dimensions, {one.status}{texts}")
     return table

@@ -77,7 +77,7 @@ def demo(output: str, effort: Any, seed: int, device: str, format: str, config: 
         raise UnfinishedError(f"interrupted while writing {folder}: what is there is whole, but not all of it is") from None
     record = {"fit": report.fitted_record(translator, files["translator"]), "evaluate": scores.to_json(), "files": files}
     options.out(format, record, lambda: _text(translator, scores, files))
-    return ALIGNED if translator.verdict and translator.verdict.status == "aligned" else INCONCLUSIVE
+    return ALIGNED if translator.status == "aligned" else INCONCLUSIVE
 
 
 def _write(folder: Path, translator: Translator, given: Sample) -> dict[str, str]:

@@ -8,7 +8,8 @@ Paper nDCG: Järvelin and Kekäläinen 2002, section 2.3, with gain 1 for the k 
 Two references. `re-embedding`: a query of the new model is searched among the new model's own rows, and among the translated
 ones; this is what users do after the migration. `old neighbours`: a row is searched among the old rows, and its
 translation among the translated ones. The latter says that the translation kept who is near whom, and not that the new
-model's queries land there: a rotation to the wrong place keeps all neighbours. So it passes only with the verdict `aligned`.
+model's queries land there: a rotation to the wrong place keeps all neighbours. So it passes only where the translator's status
+is `aligned`.
 """
 
 from __future__ import annotations

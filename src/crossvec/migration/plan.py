@@ -100,8 +100,8 @@ class Plan:
 
     @property
     def trusted(self) -> bool:
-        """Whether the verdict says `aligned` and nothing speaks against it."""
-        return self.translator.verdict is not None and self.translator.verdict.status == "aligned" and not self.doubts
+        """Whether the translator's status is `aligned` and nothing speaks against it."""
+        return self.translator.status == "aligned" and not self.doubts
 
     def gate(self, least: float) -> Gate:
         """Return the gate to expect."""
@@ -138,6 +138,7 @@ class Plan:
             "seconds": self.seconds,
             "bytes": self.bytes,
             "verdict": verdict.to_json() if verdict else None,
+            "status": self.translator.status,
             "pairs": self.pairs,
             "worth": [{"pairs": count, **it.to_json()} for count, it in self.worth],
             "expected": {name: it.to_json() for name, it in self.scores.items()},

@@ -56,5 +56,7 @@ def fitted_record(translator: Any, folder: Any = None) -> dict[str, Any]:
         "seconds": card["seconds"],
         "peak_memory_bytes": card["peak_memory_bytes"],
         "verdict": translator.verdict.to_json() if translator.verdict else None,
+        "held_out": card.get("held_out"),
+        "status": translator.status,
         "tried": tried,
     }

@@ -119,6 +119,8 @@ def _verdict(it: Plan) -> list[RenderableType]:
         f"{card.get('aligner', 'unknown aligner')}, {it.pairs:,} pairs" if it.pairs else f"{card.get('aligner', '?')}, unpaired"
     )
     judged = f"verdict {verdict.status}, probability {verdict.probability:.2f}" if verdict else "not judged"
+    if held := card.get("held_out"):
+        judged = f"{held['status']} by {held['pairs']:,} pairs held out"
     return [line(("translator: ", "bold"), f"{learned}; {judged}")]
 
 
@@ -185,7 +187,8 @@ def _why(gate: Gate, it: Retention | None, least: float, plan: Plan) -> str:
         return "the interval reaches to both sides of it: measure with more, --sample"
     if plan.doubts:
         return "the doubts above leave it open whether the new model's queries find these rows: give --encoder and texts"
-    return "the verdict leaves it open whether the new model's queries find these rows: give --encoder and texts"
+    told = "few pairs leave" if plan.translator.card.get("held_out") else "the verdict leaves"
+    return f"{told} it open whether the new model's queries find these rows: give --encoder and texts"
 
 
 def _rows(skipped: list[dict[str, Any]]) -> str:

@@ -68,17 +68,27 @@ def fitted(translator: Translator, folder: Any = None) -> RenderableType:
         parts.append(table)
     if translator.verdict:
         parts.append(verdict(translator.verdict))
-        if held and card["pairs"] and translator.verdict.status != "aligned":
-            parts.append(
-                note("the verdict looks at no pairs and is made for maps learned without them: believe the pairs held out")
-            )
+    if told := card.get("held_out"):
+        parts.append(_by_pairs(told))
+        if translator.verdict and translator.verdict.status != told["status"]:
+            parts.append(note("the verdict looks at no pairs and is made for maps learned without them: believe the pairs"))
     if folder is not None:
         parts.append(line(f"saved to {folder}"))
-        if translator.verdict and translator.verdict.status == "aligned":
+        if translator.status == "aligned":
             parts.append(following(f"crossvec translate {folder} SOURCE DEST"))
         else:
             parts.append(following(f"crossvec evaluate {folder} SOURCE TARGET   (known pairs), or fit with --effort thorough"))
     return Group(*parts)
+
+
+def _by_pairs(it: Mapping[str, Any]) -> RenderableType:
+    """Say what known pairs say of a map that has not learned from them."""
+    return line(
+        ("pairs held out: ", "bold"),
+        (it["status"], f"bold {COLOUR[it['status']]}"),
+        f", {it['pairs']:,} find their partner among {it['pool']:,} at rank {it['among_target']:.2f}, and are found at rank"
+        f" {it['among_translated']:.2f} (geometric means; nearness {max(it['low'], 0):.2f} to {min(it['high'], 1):.2f} of 1)",
+    )
 
 
 def translated(record: Mapping[str, Any]) -> RenderableType:

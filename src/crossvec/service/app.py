@@ -52,13 +52,14 @@ class Service:
         models = {id(one.query.encoder): one.query.encoder for one in self.catalogue if one.query}
         self.lanes = {number: lane(waits=isinstance(model, Metered)) for number, model in models.items()}
         for one in self.catalogue:
-            self.metrics.served(one.name, one.translator.source.dim, one.translator.target.dim, one.verdict)
+            self.metrics.served(one.name, one.translator.source.dim, one.translator.target.dim, one.status)
 
 
 def application(catalogue: Catalogue, limits: Limits | None = None, *, threads: int = 1, key: str | None = None) -> FastAPI:
     """Return the application that serves a catalogue; with a key, only to who sends it. `threads` translate side by side."""
-    # The pages that FastAPI draws of an API fetch their scripts from elsewhere; /openapi.json is served.
-    app = FastAPI(title="crossvec", version=__version__, docs_url=None, redoc_url=None)
+    # The pages that FastAPI draws of an API fetch their scripts from elsewhere; /openapi.json is served. A path with one
+    # slash too many is no path of ours: a redirect would have a body of megabytes sent twice.
+    app = FastAPI(title="crossvec", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     service = app.state.service = Service(catalogue, limits or Limits(), threads)
     app.include_router(router)
     app.add_middleware(Gate, key=key, room=service.room, metrics=service.metrics)

@@ -35,9 +35,9 @@ class Served:
     query: QueryEncoder | None = None
 
     @property
-    def verdict(self) -> str:
-        """The translator's verdict, or that there is none."""
-        return self.translator.verdict.status if self.translator.verdict else "not judged"
+    def status(self) -> str:
+        """Whether the translator arrived, or that nobody judged it."""
+        return self.translator.status or "not judged"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as OpenAI's API describes a model, and what is to be known of a translator besides."""
@@ -48,7 +48,7 @@ class Served:
             "owned_by": "crossvec",
             "source_dim": self.translator.source.dim,
             "target_dim": self.translator.target.dim,
-            "verdict": self.verdict,
+            "status": self.status,
             "embeds_texts": self.query is not None,
         }
 
@@ -80,9 +80,9 @@ class Catalogue:
     def doubts(self) -> list[str]:
         """Return what the user should know of translators that are not `aligned`."""
         return [
-            f"note: the verdict on {one.name} is {one.verdict}: score it on known pairs before anything depends on it"
+            f"note: {one.name} is {one.status}: score it on known pairs before anything depends on it"
             for one in self
-            if one.verdict != "aligned"
+            if one.status != "aligned"
         ]
 
 
@@ -111,7 +111,7 @@ def opened(
             raise UsageError(f"two translators are named {name}", f"name one of them otherwise: {name}-2={folder}")
         translator = Translator.load(folder).to(pick_device(device))
         found[name] = translator.inverse() if inverse else translator
-    _check_verdicts(found, force)
+    _check_status(found, force)
     asked = _models_of(models, list(found))
     ready: dict[str, Encoder] = {}
     for model in asked.values():
@@ -134,11 +134,11 @@ def _name_of(word: str) -> tuple[str, str]:
     return name, folder
 
 
-def _check_verdicts(found: dict[str, Translator], force: bool) -> None:
-    failed = [name for name, one in found.items() if one.verdict and one.verdict.status == "failed"]
+def _check_status(found: dict[str, Translator], force: bool) -> None:
+    failed = [name for name, one in found.items() if one.status == "failed"]
     if failed and not force:
         raise UsageError(
-            f"the verdict on {failed[0]} is failed: what it answers is likely to be nowhere near the right place",
+            f"{failed[0]} is judged failed: what it answers is likely to be nowhere near the right place",
             "fit again, or serve it all the same with --force if known pairs say otherwise (crossvec evaluate)",
         )
 

@@ -32,14 +32,14 @@ class Metrics:
         )  # fmt: skip
         self._rows = Counter("crossvec_rows", "Rows translated.", ["translator", "route"], registry=told)
         self._translator = Gauge(
-            "crossvec_translator", "1 for each translator served.", ["translator", "source_dim", "target_dim", "verdict"],
+            "crossvec_translator", "1 for each translator served.", ["translator", "source_dim", "target_dim", "status"],
             registry=told,
         )  # fmt: skip
         self.under_way = Gauge("crossvec_requests_under_way", "Requests that hold a place.", registry=told)
 
-    def served(self, name: str, source_dim: int, target_dim: int, verdict: str) -> None:
+    def served(self, name: str, source_dim: int, target_dim: int, status: str) -> None:
         """Note a translator that is served."""
-        self._translator.labels(name, source_dim, target_dim, verdict).set(1)
+        self._translator.labels(name, source_dim, target_dim, status).set(1)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Note a request's end; `route` is "" where no route matched."""
