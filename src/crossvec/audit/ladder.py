@@ -24,6 +24,7 @@ from jaxtyping import Float32, Int
 
 from crossvec import metrics
 from crossvec.aligners import Effort, Step
+from crossvec.aligners.heldout import Status
 from crossvec.audit.inputs import Case, Split, centred, resized
 from crossvec.audit.scores import LEVEL
 from crossvec.encoders import Encoder
@@ -100,7 +101,7 @@ class Rung:
         return self.name in ("domain", "pairs")
 
     @property
-    def status(self) -> Literal["aligned", "uncertain", "failed"]:
+    def status(self) -> Status:
         """Return aligned where the rows arrived: by the owner's texts, else by pairs held out, else by the verdict.
 
         What leaks does not depend on whether the attacker can be sure of it: only without the owner's texts is that asked.
@@ -111,11 +112,11 @@ class Rung:
         return self.attackers_status
 
     @property
-    def attackers_status(self) -> Literal["aligned", "uncertain", "failed"]:
+    def attackers_status(self) -> Status:
         """Return what the attacker can know of it; aligned where nothing need be translated."""
         if self.translator is None or (self.held is not None and self.held.arrives):
             return "aligned"
-        return self.translator.verdict.status if self.translator.verdict else "uncertain"
+        return self.translator.status or "uncertain"
 
     @property
     def seeds(self) -> tuple[int, int]:
