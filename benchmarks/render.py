@@ -355,6 +355,37 @@ def by_rows() -> str:
     return told(found, table(head, lines) + "".join(f"\n\n{line}." for line in grows))
 
 
+def by_pairs() -> str:
+    """One line a number of pairs: what those held out say of a map, and what the map does; then the same of shuffled pairs."""
+    read = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((HERE / "results/held-out").glob("*.json"))]
+    every = [run for r in read for run in r["runs"]]
+    lines = []
+    for (shuffled, pairs), runs in sorted(group(every, lambda run: (run["shuffled"], run["pairs"])).items()):
+        said = [run["held_out"]["status"] for run in runs]
+        shares = [sum(run["share"].values()) / 2 for run in runs]
+        right = sum(
+            status == "uncertain" or (status == "aligned") == (share > HALF) for status, share in zip(said, shares, strict=True)
+        )
+        lines.append(
+            [
+                f"{pairs:,}{', shuffled' if shuffled else ''}", spread(shares),
+                spread([(run["held_out"]["low"] + run["held_out"]["high"]) / 2 for run in runs]),
+                verdicts([{"error": None, "verdict": {"status": status}} for status in said]),
+                f"{len(runs) - right} of {len(runs)}",
+                verdicts([{"error": None, "verdict": {"status": run["verdict"]}} for run in runs]),
+            ]
+        )  # fmt: skip
+    head = [
+        "pairs",
+        "top-1 over the ceiling, least / median / most",
+        "nearness",
+        "pairs held out say",
+        "wrongly",
+        "the verdict says",
+    ]
+    return told([r | {"error": None} for r in read], table(head, lines))
+
+
 def exponent(runs: list[Result], what: str) -> float:
     """The slope of a line through the logarithms, by least squares."""
     x, y = ([log(r[key]) for r in runs] for key in ("rows", what))
@@ -477,6 +508,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "step-cost": by_cost,
     "scale": by_workers,
     "fit-at-scale": by_rows,
+    "held-out": by_pairs,
     "migrate": by_database,
     "service-load": by_load,
     "service-soak": by_soak,
