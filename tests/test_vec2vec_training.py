@@ -30,7 +30,7 @@ from crossvec.aligners.vec2vec.health import Look, label_free, meeting, sickness
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.seeds import REPLACED
 from crossvec.aligners.vec2vec.universal import Universal
-from crossvec.errors import MissingExtraError, SettingError, SpaceError, UsageError
+from crossvec.errors import CrossvecError, MissingExtraError, SettingError, SpaceError, UsageError
 from crossvec.geometry import procrustes, unit
 
 SOURCES = Path(__file__).parents[1] / "src"
@@ -255,6 +255,33 @@ def test_pairs_teach_partners_that_were_not_among_them() -> None:
     assert scores[True] > 0.3 > 0.1 > scores[False]
 
 
+@pytest.mark.parametrize(("frozen", "learns"), [("backbone", ("inputs", "outputs")), ("adapters", ("backbone",))])
+def test_what_is_frozen_stays_as_it_starts_and_is_kept_in_checkpoints(
+    frozen: Any, learns: tuple[str, ...], clouds: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    made = Vec2Vec(steps=6, looks=2, width=16, batch=32, seed=3, frozen=frozen, checkpoint=str(tmp_path), every=2)
+    spaces = {"source": Rows.of(clouds[0]), "target": Rows.of(clouds[1])}
+    w = torch.from_numpy(orthonormal(10, 8, np.random.default_rng(0))).float()
+    linear = {("source", "target"): Alignment(Linear.of(w), Linear.of(w.T.contiguous()))}
+
+    def training(start: dict[tuple[str, str], Alignment]) -> Any:
+        return prepared(
+            made, spaces, lambda network: float(network.translate("source", "target", clouds[0]).sum()), linear=start
+        )
+
+    begun = training(linear)
+    before = {name: number.clone() for name, number in begun.network.state_dict().items()}
+    for _ in range(2):
+        begun.step()
+    moved = {name.split(".")[0] for name, number in begun.network.state_dict().items() if not torch.equal(number, before[name])}
+    assert moved == set(learns)
+    begun.save()
+    resumed = training({})  # as after a kill: the search for a start is not made again
+    begun.step(), resumed.step()
+    for name, number in begun.network.state_dict().items():
+        assert torch.equal(number, resumed.network.state_dict()[name]), name
+
+
 def test_a_linear_start_is_where_training_begins(clouds: tuple[Tensor, Tensor]) -> None:
     x, y = clouds
     w = torch.from_numpy(orthonormal(10, 8, np.random.default_rng(0))).float()
@@ -336,11 +363,12 @@ def _zero(_network: Network) -> float:
 
 
 def test_sick_trainings_are_named_and_replaced_by_the_next_seeds(clouds: tuple[Tensor, Tensor]) -> None:
-    learned = Vec2Vec(**{**TINY, "discriminator_rate": 0.9, "warmup": 1, "rate": 0.9}, without="clip", seeds=1, seed=5).fit(
-        *clouds
-    )
+    wild = Vec2Vec(**{**TINY, "discriminator_rate": 0.9, "warmup": 1, "rate": 0.9}, without="clip", seeds=1, seed=5)
+    told: list[str] = []
+    learned = wild.fit(*clouds, progress=lambda doing, _fraction: told.append(doing))
     assert [step["seed"] for step in learned.trace] == list(range(5, 5 + 1 + REPLACED))
     assert {step["ended"] for step in learned.trace} <= {"divergence", "mode collapse"}
+    assert all(any(f"seed {step['seed']} ended of {step['ended']}" in line for line in told) for step in learned.trace)
     assert learned.evidence["healthy"] == 0
     assert learned.map(clouds[0]).isfinite().all()
 
@@ -386,6 +414,9 @@ def test_progress_tells_losses_and_the_discriminators_balance(clouds: tuple[Tens
     told: list[str] = []
     Vec2Vec(**TINY).fit(*clouds, progress=lambda doing, _fraction: told.append(doing))
     assert any("loss" in doing and "discriminators right" in doing and "cycle" in doing for doing in told)
+    told.clear()
+    Vec2Vec(**TINY, without="adversarial, latent").fit(*clouds, progress=lambda doing, _fraction: told.append(doing))
+    assert any("loss" in doing for doing in told) and not any("discriminators" in doing for doing in told)
 
 
 def test_event_files_hold_every_look(tmp_path: Path, clouds: tuple[Tensor, Tensor]) -> None:
@@ -419,6 +450,13 @@ def test_a_field_that_is_left_alone_takes_the_presets_value() -> None:
     assert made.shape() == PRESETS["paper"].shape
 
 
+def test_the_trace_tells_the_settings_that_training_took(clouds: tuple[Tensor, Tensor]) -> None:
+    made = Vec2Vec(**{**TINY, "steps": 3}, cycle=4.0)
+    took = made.fit(*clouds).trace[0]["settings"]
+    assert (took["cycle"], took["steps"], took["width"], took["gan"]) == (4.0, 3, 16, "least-squares")
+    assert took["discriminator_rate"] == PRESETS["scratch"].recipe.discriminator_rate
+
+
 def test_a_known_pair_weighs_the_same_however_few_they_are_until_they_are_many() -> None:
     weights = {pairs: Vec2Vec().objective(pairs=pairs).supervised for pairs in (0, 10, 100, 1000, 5000)}
     assert weights == {0: 0.0, 10: 0.1, 100: 1.0, 1000: 10.0, 5000: 10.0}
@@ -428,7 +466,7 @@ def test_a_known_pair_weighs_the_same_however_few_they_are_until_they_are_many()
 
 def test_a_warm_start_widens_the_latent_to_hold_both_spaces_unless_told_otherwise() -> None:
     assert Vec2Vec().shape((384, 256)).width == 384
-    assert Vec2Vec(width=300).shape((384, 256)).width == 300
+    assert Vec2Vec(width=400).shape((384, 256)).width == 400
     assert Vec2Vec(preset="scratch").shape((384, 256)).width == 256
 
 
@@ -457,6 +495,28 @@ def test_settings_that_cannot_be_are_refused_by_name(wrong: dict[str, Any], name
         Vec2Vec(**wrong)
     assert named in f"{refused.value} {refused.value.hint}"
     assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"width": 8}, "no room for 10"),
+        ({"without": "rec, pseudo"}, "every weight"),
+        ({"precision": "fp16"}, "GPU"),
+        ({"checkpoint": "file/within"}, "file"),
+        ({"events": "file/within"}, "file"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_a_start_is_looked_for(
+    wrong: dict[str, Any], said: str, clouds: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    told: list[str] = []
+    with pytest.raises(CrossvecError, match=said) as refused:
+        Vec2Vec(**wrong).fit(*clouds, progress=lambda doing, _fraction: told.append(doing))
+    assert refused.value.hint
+    assert not told
 
 
 # any number of spaces

@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 from crossvec.aligners import Alignment, Effort, Step, silent
 from crossvec.aligners.limits import Range, check
 from crossvec.aligners.moments import Moments
+from crossvec.aligners.vec2vec.checkpoint import make_folder
 from crossvec.aligners.vec2vec.data import Batches, Rows, mixed
 from crossvec.aligners.vec2vec.discriminators import Discriminators
 from crossvec.aligners.vec2vec.distributed import Group
@@ -34,7 +35,7 @@ from crossvec.aligners.vec2vec.objective import PRESETS as OBJECTIVES
 from crossvec.aligners.vec2vec.objective import Objective
 from crossvec.aligners.vec2vec.seeds import Found, best_of
 from crossvec.aligners.vec2vec.teacher import taught_by
-from crossvec.aligners.vec2vec.training import Precision, Recipe, Scores, Training
+from crossvec.aligners.vec2vec.training import Precision, Recipe, Scores, Training, refuse_precision
 from crossvec.aligners.vec2vec.warm import start_at, weight
 from crossvec.errors import SettingError
 
@@ -106,6 +107,7 @@ class Vec2Vec:
                     `Objective`
     without         fields that shall be 0, such as "latent, cycle_vsp": terms left out, no `warmup`, `ema`, `clip` or `dropout`
     gan ... latent_discriminators, norm, dropout   what paper and published code differ in, and other forms
+    frozen          "backbone" or "adapters": the part that stays as it starts, while the other learns
     seeds           healthy trainings to choose from; a sick one (see `health.sickness`) is replaced by the next seed
     looks, patience how often the averaged weights are judged without pairs, and how many looks without gain end training
     checkpoint      a folder: every `every` steps what training goes on from is written there, and found there after a kill
@@ -161,6 +163,7 @@ class Vec2Vec:
     r1: float = 0.0
     r2: float = 0.0
     without: str = ""
+    frozen: Literal["", "backbone", "adapters"] = ""
     checkpoint: str = ""
     every: int = 0
     events: str = ""
@@ -197,23 +200,27 @@ class Vec2Vec:
         return self.start == "warm" or (not self.start and PRESETS[self.preset].warm)
 
     def shape(self, dims: tuple[int, ...] = ()) -> Shape:
-        """Return the network's sizes for spaces of these dimensions."""
+        """Return the network's sizes for spaces of these dimensions. Raises SettingError for a warm start without room."""
         shape = _overlaid(PRESETS[self.preset].shape, self)
         room = max(dims, default=0)
-        return replace(shape, width=room) if self.warm and not self.width and shape.width < room else shape
+        if not self.warm or shape.width >= room:
+            return shape
+        if self.width:
+            raise SettingError(f"a latent of width {self.width} has no room for {room} dimensions", f"use width={room} or more")
+        return replace(shape, width=room)
 
     def objective(self, *, pairs: int = 0) -> Objective:
-        """Return the objective with so many known pairs."""
+        """Return the objective with so many known pairs. Raises SettingError where no term is left."""
         objective = _overlaid(PRESETS[self.preset].objective, self, but=("detach_cycle", "latent_discriminators"))
         if self.detach_cycle:
             objective = replace(objective, detach_cycle=self.detach_cycle == "yes")
         if self.latent_discriminators:
             objective = replace(objective, latent_discriminators=1 if self.latent_discriminators == "one" else 2)
         if not pairs or "supervised" in self.left_out:
-            return replace(objective, supervised=0.0)
-        if objective.supervised:
-            return objective
-        return replace(objective, supervised=SUPERVISED * min(1.0, pairs / MANY_PAIRS))
+            objective = replace(objective, supervised=0.0)
+        elif not objective.supervised:
+            objective = replace(objective, supervised=SUPERVISED * min(1.0, pairs / MANY_PAIRS))
+        return objective.with_terms()
 
     def recipe(self) -> Recipe:
         """Return how to train, under this aligner's own seed."""
@@ -236,6 +243,7 @@ class Vec2Vec:
         Raises SettingError for settings that do not go together, UsageError for a checkpoint that cannot be read or written.
         """
         spaces = {"source": Rows.of(x), "target": Rows.of(y)}
+        self.refuse_early(spaces, 0 if pairs is None else len(pairs), x.device)
         warm = start if self.warm else None
         if self.warm and start is None and not self.started():
             progress("looking for a linear start", 0.0)
@@ -262,6 +270,17 @@ class Vec2Vec:
         there, back = (Neural.of(best.network, *ends) for ends in (("source", "target"), ("target", "source")))
         return Alignment(there, back, evidence, found.trace)
 
+    def refuse_early(self, spaces: Mapping[str, Rows], pairs: int, device: torch.device) -> None:
+        """Raise, before a start is looked for, what training would raise after it."""
+        self.shape(tuple(rows.dim for rows in spaces.values()))
+        self.objective(pairs=pairs)
+        refuse_precision(self.precision, device)
+        if Group.now().leads:
+            if self.events:
+                require_tensorboard()
+            for folder in filter(None, (self.events, self.checkpoint)):
+                make_folder(Path(folder))
+
     def started(self) -> bool:
         """Whether a checkpoint of the first seed is there, so that no start is needed."""
         return bool(self.checkpoint) and _file(self, self.seed).exists()
@@ -283,9 +302,8 @@ def train(
     `network` makes it where it is not a new one; parts that it froze stay. `pairs` are rows of the first two spaces. Raises
     what `Training` raises, and MissingExtraError for events without tensorboard.
     """
-    if settings.events and Group.now().leads:
-        require_tensorboard()
     where = device or next(iter(spaces.values())).device
+    settings.refuse_early({} if network else spaces, 0 if pairs is None else len(pairs), where)
     judged = scores or built_in(spaces, settings.seed, where)
 
     def make(seed: int) -> Training:
@@ -315,6 +333,10 @@ def prepared(
     )
     for (source, target), alignment in (linear or {}).items():
         start_at(made, source, target, weight(alignment.map), weight(alignment.inverse))
+    if settings.frozen == "backbone":
+        made.freeze_backbone()
+    for name in spaces if settings.frozen == "adapters" else ():
+        made.freeze_space(name)
     width, depth = made.shape.width, PRESETS[settings.preset].critic_depth
     latents = objective.latent_discriminators
     critics = Discriminators(dims, width, generator, latent_discriminators=latents, width=width, depth=depth)

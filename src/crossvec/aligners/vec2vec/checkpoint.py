@@ -9,6 +9,7 @@ Tensors and facts share a file because two files cannot be replaced in one step.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -39,8 +40,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
         {FACTS: json.dumps({"version": VERSION, **facts}, allow_nan=False)},
     )
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(part, "xb") as file:
                 file.write(whole)
@@ -50,10 +51,17 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
         finally:
             part.unlink(missing_ok=True)
     except OSError as problem:
-        reason = problem.strerror or str(problem)
-        if isinstance(problem, (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError)):
-            raise UsageError(f"cannot write {path}: {reason}", "name a folder that you may write to") from None
-        raise UnfinishedError(f"cannot finish writing {path}: {reason}", "free some space; the last one stands") from None
+        raise _unwritable(path, problem) from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder where there is none. Raises UsageError where nothing can be written to it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as problem:
+        raise _unwritable(folder, problem) from None
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -79,3 +87,10 @@ def refuse_other(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> 
     if changed:
         told = ", ".join(f"{key} {was.get(key)!r} instead of {now.get(key)!r}" for key in changed[:4])
         raise SettingError(f"{path} is from another run: {told}", "use the same settings, or another checkpoint folder")
+
+
+def _unwritable(path: Path, problem: OSError) -> UsageError | UnfinishedError:
+    reason = problem.strerror or str(problem)
+    if isinstance(problem, (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError)):
+        return UsageError(f"cannot write {path}: {reason}", "name a folder that you may write to")
+    return UnfinishedError(f"cannot finish writing {path}: {reason}", "free some space; the last one stands")

@@ -38,7 +38,8 @@ class Live:
         """Tell a look."""
         shown = ", ".join(f"{name} {value:.3f}" for name, value in sorted(look.parts.items(), key=lambda part: -part[1])[:3])
         self.doing = f"training: score {look.score:.3f}, loss {look.loss:.3f}" + (f" ({shown})" if shown else "")
-        self.doing += f", discriminators right {100 * look.told_apart:.0f} %"
+        if any(name.startswith("critics") for name in look.parts):  # some are trained
+            self.doing += f", discriminators right {100 * look.told_apart:.0f} %"
         self.at(look.step)
         if self.events is None:
             return

@@ -24,6 +24,8 @@ from crossvec.aligners.vec2vec.network import Network
 from crossvec.aligners.vec2vec.teacher import Assigned, Direction
 from crossvec.errors import SettingError
 
+TERMS = ("rec", "cycle", "vsp", "cycle_vsp", "adversarial", "latent", "supervised", "pseudo")
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -66,6 +68,12 @@ class Objective:
             weight = getattr(self, field.name)
             if isinstance(weight, float) and not 0 <= weight < float("inf"):
                 raise SettingError(f"{field.name} cannot be {weight}", f"use a number from 0 up, for example -s {field.name}=1")
+
+    def with_terms(self) -> Objective:
+        """Return it if a term has a weight. Raises SettingError where none has."""
+        if not any(getattr(self, term) for term in TERMS):
+            raise _nothing()
+        return self
 
     @property
     def translates(self) -> bool:
@@ -163,8 +171,8 @@ def generator_loss(
         parts["supervised"] = _supervised(network, pairs, objective.contrast)
     if objective.pseudo and pseudo:
         parts["pseudo"] = _assigned(network, pseudo, objective.nearness)
-    if not parts:
-        raise SettingError("every weight of the objective is 0", "leave one above 0, for example -s rec=1")
+    if not parts:  # pairs may have a weight and not be given
+        raise _nothing()
     total = torch.stack([getattr(objective, name) * part for name, part in parts.items()]).sum()
     return total, {name: part.detach() for name, part in parts.items()}
 
@@ -278,6 +286,10 @@ def _checked(batches: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     if len(batches) < 2:
         raise SettingError("there is nothing to translate to", "give batches of two or more spaces")
     return batches
+
+
+def _nothing() -> SettingError:
+    return SettingError("every weight of the objective is 0", "leave one above 0, for example -s rec=1")
 
 
 def _mean(terms: list[Tensor]) -> Tensor:

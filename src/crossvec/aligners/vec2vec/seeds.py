@@ -49,9 +49,12 @@ def best_of(make: Callable[[int], Training], first: int, wanted: int, events: Pa
         finally:
             live.close()
         healthy += outcome.healthy
+        if not outcome.healthy:
+            progress(f"seed {seed} ended of {outcome.ended} after {outcome.looks[-1].step} steps", healthy / wanted)
         trace.append(
             {
                 "seed": seed,
+                "settings": training.settings(),
                 "ended": outcome.ended,
                 "score": outcome.score if outcome.score == outcome.score else None,
                 "step": outcome.step,

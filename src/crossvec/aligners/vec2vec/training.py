@@ -134,8 +134,7 @@ class Training:
         every: int = 0,
     ) -> None:
         device = next(network.parameters()).device
-        if recipe.precision == "fp16" and device.type != "cuda":
-            raise SettingError("fp16 training needs a GPU: on a CPU it is slow and overflows", "use -s precision=bf16")
+        refuse_precision(recipe.precision, device)
         self.network, self.discriminators, self.batches = network, discriminators, batches
         self.objective, self.recipe, self.scores = objective, recipe, scores
         self.file, self.every, self.group, self.device = file, every, Group.now(), device
@@ -226,6 +225,7 @@ class Training:
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         tensors |= {f"sum.{name}": tensor for name, tensor in self._sums.items()}
         tensors |= {f"teacher.{name}": tensor for name, tensor in (self.teacher.state_dict() if self.teacher else {}).items()}
+        tensors |= {f"frozen.{name}": weight for name, weight in self._frozen().items()}
         facts = {
             "run": self._identity(),
             "step": self.done,
@@ -245,6 +245,8 @@ class Training:
             self.generator.restore(_under(tensors, "generator"))
             self.critics.restore(_under(tensors, "critics"))
             self._set_buffers(_under(tensors, "now"))
+            for name, weight in self._frozen().items():
+                weight.copy_(tensors[f"frozen.{name}"])
             self.best = {name: tensor.to(self.device) for name, tensor in _under(tensors, "best").items()}
             self._sums = {name: tensor.to(self.device) for name, tensor in _under(tensors, "sum").items()}
             if self.teacher is not None:
@@ -256,10 +258,16 @@ class Training:
         except (KeyError, TypeError, RuntimeError) as problem:
             raise UsageError(f"{self.file} is damaged: {problem}", "remove it to start anew") from None
 
+    def settings(self) -> dict[str, Any]:
+        """Return how it trains, what it minimises and the network's sizes, as plain JSON: presets and warm starts applied."""
+        frozen = sum(weight.numel() for weight in self.network.parameters() if not weight.requires_grad)
+        told = {**_plain(asdict(self.recipe)), **asdict(self.objective), **asdict(self.network.shape)}
+        return told | ({"frozen numbers": frozen} if frozen else {})
+
     def _identity(self) -> dict[str, Any]:
         """Return what a checkpoint must share with the run that goes on from it."""
         spaces = {name: [len(rows), rows.dim] for name, rows in self.batches.spaces.items()}
-        told = {**_plain(asdict(self.recipe)), **asdict(self.objective), **asdict(self.network.shape), "spaces": spaces}
+        told = {**self.settings(), "spaces": spaces}
         sums = {name: round(float(rows.double().sum()), 3) for name, rows in self._rows.items()}
         pairs = 0 if self.batches.pairs is None else len(self.batches.pairs)
         return {**told, "processes": self.group.world, "pairs": pairs, "sums of a sample": sums}
@@ -329,6 +337,9 @@ class Training:
     def _since_best(self) -> int:
         return len(self.looks) - 1 - self.looks.index(self._best())
 
+    def _frozen(self) -> dict[str, Tensor]:
+        return {name: weight for name, weight in self.network.named_parameters() if not weight.requires_grad}
+
     def _buffers(self) -> dict[str, Tensor]:
         return {f"buffer.{name}": buffer.clone() for name, buffer in self.network.named_buffers()}
 
@@ -341,6 +352,12 @@ class Training:
         for buffer in self.network.buffers():
             if buffer.is_floating_point():
                 self.group.mean_(buffer)
+
+
+def refuse_precision(precision: Precision, device: torch.device) -> None:
+    """Raise SettingError for a precision that a device cannot train in."""
+    if precision == "fp16" and device.type != "cuda":
+        raise SettingError("fp16 training needs a GPU: on a CPU it is slow and overflows", "use -s precision=bf16")
 
 
 def _as_it_is(function: F) -> F:

@@ -65,7 +65,9 @@ class Universal:
         settings = settings or Vec2Vec()
         if len(spaces) < 2:
             raise SettingError("a universal space needs two spaces or more", "give rows by name: {'a': rows_a, 'b': rows_b}")
-        rows = {name: Rows.of(source).centred() for name, source in spaces.items()}
+        given = {name: Rows.of(source) for name, source in spaces.items()}
+        settings.refuse_early(given, 0, torch.device(device))
+        rows = {name: one.centred() for name, one in given.items()}
         first, *others = rows
         linear = {}
         if settings.warm and not settings.started():
@@ -113,6 +115,7 @@ class Universal:
             self._check(old, source.dim)
         if not known or name in self.network.dims:
             raise SettingError(f"{name!r} cannot be added", "give a new name, and rows of at least one space that is here")
+        settings.refuse_early({}, 0, torch.device(device))
         spaces = {old: replace(source, mean=self.means[old]) for old, source in known.items()}
         spaces[name] = Rows.of(rows).centred()
         hub, start = next(iter(spaces)), None
