@@ -215,7 +215,8 @@ def _readme(card: Mapping[str, Any], name: str) -> str:
     source, target = ({"name": side, **card["frames"][side], **(card.get(side) or {})} for side in ("source", "target"))
     verdict = card.get("verdict")
     judged = f"**{verdict['status']}**, probability {verdict['probability']:.2f}" if verdict else "not judged"
-    by_pairs = _by_pairs(card.get("held_out"))
+    held = card.get("held_out")
+    by_pairs = _by_pairs(held)
     evidence = "".join(f"| {key} | {value} |\n" for key, value in ((verdict or {}).get("evidence") or {}).items())
     return f"""---
 library_name: crossvec
@@ -238,7 +239,7 @@ Translates embeddings of `{source["name"]}` ({source["dim"]} dimensions) into th
 | versions | {", ".join(f"{k} {v}" for k, v in (card.get("versions") or {}).items()) or "unknown"} |
 
 ## Verdict
-{judged}. It is judged from the two clouds alone, without labels.{by_pairs}
+{by_pairs}{judged}. {"This" if held else "It"} is judged from the two clouds alone, without labels.
 
 | evidence | value |
 |---|---|
@@ -265,7 +266,7 @@ def _by_pairs(held: Any) -> str:
     if not held:
         return ""
     return (
-        f"\n\nKnown pairs held out say **{held['status']}**, and they decide: of {held['pairs']} the partner was found at rank"
+        f"Known pairs held out say **{held['status']}**, and they decide: of {held['pairs']} the partner was found at rank"
         f" {held['among_target']:.2f} among {held['pool']} rows of the target, and at rank {held['among_translated']:.2f} by"
-        " the target's rows among translated ones (geometric means, 1 is best)."
+        " the target's rows among translated ones (geometric means, 1 is best).\n\nThe verdict: "
     )

@@ -66,12 +66,12 @@ def fitted(translator: Translator, folder: Any = None) -> RenderableType:
             ranks = (f"{one[way]:.2f}" for way in ("among_target", "among_translated"))
             table.add_row(one["aligner"], *ranks, "kept" if one["aligner"] == card["aligner"] else "")
         parts.append(table)
-    if translator.verdict:
-        parts.append(verdict(translator.verdict))
     if told := card.get("held_out"):
         parts.append(_by_pairs(told))
-        if translator.verdict and translator.verdict.status != told["status"]:
-            parts.append(note("the verdict looks at no pairs and is made for maps learned without them: believe the pairs"))
+        if it := translator.verdict:
+            parts.append(note(f"the verdict, which looks at no pairs: {it.status}, probability {it.probability:.2f}"))
+    elif translator.verdict:
+        parts.append(verdict(translator.verdict))
     if folder is not None:
         parts.append(line(f"saved to {folder}"))
         if translator.status == "aligned":
