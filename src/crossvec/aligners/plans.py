@@ -31,11 +31,14 @@ LEAST = 1e-3
 
 
 class Deviations(NamedTuple):
-    """Standard deviations of the cosines there and back, and of their sum once each is divided by its own."""
+    """Standard deviations of the cosines there and back, and of their sum once each is divided by its own.
 
-    there: float
-    back: float
-    both: float
+    Tensors, so that a device need not stop to tell them; of float64 where it has one, so that products of them stay exact.
+    """
+
+    there: Float[Tensor, ""]
+    back: Float[Tensor, ""]
+    both: Float[Tensor, ""]
 
 
 def deviations(
@@ -45,7 +48,8 @@ def deviations(
     wide = [covariance(*ends, *ends).sqrt().clamp_min(LEAST) for ends in ((there, y), (x, back))]
     correlation = covariance(there, y, x, back) / (wide[0] * wide[1])
     both = (2 + 2 * correlation).clamp_min(0).sqrt().clamp_min(LEAST)
-    return Deviations(float(wide[0]), float(wide[1]), float(both))
+    exact = torch.float32 if there.device.type == "mps" else torch.float64
+    return Deviations(wide[0].to(exact), wide[1].to(exact), both.to(exact))
 
 
 def covariance(
@@ -97,7 +101,10 @@ def means(
 
 
 def imitation(
-    mapped: Float[Tensor, "k d"], rows: Float[Tensor, "m d"], meant: Float[Tensor, "k d"], temperature: float
+    mapped: Float[Tensor, "k d"],
+    rows: Float[Tensor, "m d"],
+    meant: Float[Tensor, "k d"],
+    temperature: float | Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
     """Return the mean cross entropy of softmax(mapped rows^T / temperature) to a plan, but for what `mapped` does not change.
 

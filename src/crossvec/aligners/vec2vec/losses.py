@@ -114,7 +114,11 @@ def supervised(
 
 
 def pseudo_pairs(
-    mapped: Float[Tensor, "k d"], rows: Float[Tensor, "m d"], meant: Float[Tensor, "k d"], temperature: float, nearness: float
+    mapped: Float[Tensor, "k d"],
+    rows: Float[Tensor, "m d"],
+    meant: Float[Tensor, "k d"],
+    temperature: float | Float[Tensor, ""],
+    nearness: float,
 ) -> Float[Tensor, ""]:
     """Return what an assignment of target rows asks of translations; `meant` is their mean under a plan whose rows sum to 1.
 

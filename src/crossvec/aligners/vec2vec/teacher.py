@@ -46,8 +46,8 @@ class Assigned:
     y: Float[Tensor, "m dy"]
     there: Float[Tensor, "k dy"]
     back: Float[Tensor, "m dx"]
-    warmth_there: float
-    warmth_back: float
+    warmth_there: Float[Tensor, ""]
+    warmth_back: Float[Tensor, ""]
 
 
 def taught_by(linear: Mapping[Direction, Alignment], spaces: Mapping[str, Rows], network: Network, seed: int) -> Network:
