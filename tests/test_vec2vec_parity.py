@@ -366,7 +366,8 @@ def known(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
     rows = tensors["a"], tensors["b"]
     (_, there, warm), (_, back, warmer) = plans({s: t.numpy() for s, t in tensors.items()})
     meant = (torch.from_numpy(plan).to(rows[0].dtype) @ to for plan, to in ((there, rows[1]), (back, rows[0])))
-    return {"pairs": {("a", "b"): rows}, "pseudo": {("a", "b"): Assigned(*rows, *meant, warm, warmer)}}
+    warmths = torch.tensor([warm, warmer], dtype=torch.float64)
+    return {"pairs": {("a", "b"): rows}, "pseudo": {("a", "b"): Assigned(*rows, *meant, *warmths)}}
 
 
 def plans(x: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray, float]]:
