@@ -85,8 +85,9 @@ class Folder:
         return self._rows(source, start, start + pool.held), self._rows(target, start, start + pool.held)
 
     def origin(self, name: str) -> str:
-        file = self.folder / f"{name}.npy"
-        return f"{file.resolve()} {file.stat().st_size}"
+        held = self._rows(name, *self.splits["eval"])
+        size = (self.folder / f"{name}.npy").stat().st_size
+        return f"{name}.npy, {size} bytes, held rows {hashlib.sha256(held.tobytes()).hexdigest()[:12]}"
 
     def _rows(self, name: str, start: int, stop: int) -> Array:
         rows = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)

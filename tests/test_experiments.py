@@ -265,6 +265,7 @@ def test_the_same_path_runs_on_ready_vectors(vectors: Path, tmp_path: Path, caps
     for way in ("a-b", "b-a"):
         assert both[way]["top1"] > 0.8 > both[way]["controls"]["shuffled"]["top1"], "a paired fit was given pairs"
         assert both[way]["centred"]["top1"] > 0.8
+    assert str(vectors) not in json.dumps(left), "a result is no place for the names of somebody's folders"
     assert "a-b-procrustes-0" in capsys.readouterr().out
 
 
