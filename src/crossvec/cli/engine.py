@@ -53,18 +53,21 @@ class Choice:
         """
         from crossvec.scale.shards import many
 
-        if self.ray or self.plan or many(source):
-            if self.core_hour is not None and self.machine_hour is not None:
-                raise UsageError("--core-hour and --machine-hour say two different things", "use one of them")
+        if self.core_hour is not None and self.machine_hour is not None:
+            raise UsageError("--core-hour and --machine-hour say two different things", "use one of them")
+        for name in ("core_hour", "machine_hour"):
+            if getattr(self, name) is not None and not self.plan:
+                raise UsageError(f"--{name.replace('_', '-')} is for the cost in a plan", "add --plan, or leave it out")
+        if self.ray or self.plan or self.shard_rows or many(source):
             return True
-        self.refuse(("ray_address", "workers", "memory", "shard_rows", "ledger", "core_hour", "machine_hour"))
+        self.refuse(("ray_address", "workers", "memory", "ledger"))
         return False
 
     def refuse(self, names: tuple[str, ...]) -> None:
         """Raise UsageError when one of these options was given."""
         for name in names:
             if getattr(self, name):
-                raise UsageError(f"--{name.replace('_', '-')} is for work in pieces", "add --engine ray, or --plan")
+                raise UsageError(f"--{name.replace('_', '-')} is for work in pieces", "add --engine ray")
 
     def limit(self) -> int:
         """Return the bytes that a worker may need."""
@@ -194,8 +197,8 @@ def planned(plan: Plan) -> RenderableType:
     for name in ("rows", "core-hours", f"hours with {plan.workers}", "disk", *(["cost"] if priced else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for one in (plan.yours, *plan.others):
-        cost = [f"{one.cost:,.2f}"] if one.cost is not None else []
-        table.add_row(_rows(one, plan), f"{one.core_hours:,.3g}", f"{one.hours:,.3g}", _size(one.disk_bytes), *cost)
+        cost = [] if one.cost is None else ["< 0.01" if 0 < one.cost < 0.01 else f"{one.cost:,.2f}"]
+        table.add_row(_rows(one, plan), _hours(one.core_hours), _hours(one.hours), _size(one.disk_bytes), *cost)
     read, carry, write = (1e6 * part for part in plan.pace.seconds)
     measured = f"a core reads a row in {read:,.1f} µs, carries it in {carry:,.1f} µs and writes it in {write:,.1f} µs"
     needed = "unknown" if plan.memory_needed is None else f"{plan.memory_needed / 2**20:,.0f} MiB"
@@ -211,6 +214,10 @@ def planned(plan: Plan) -> RenderableType:
 
 def _rows(one: Estimate, plan: Plan) -> str:
     return f"yours: {one.rows:,}" if one is plan.yours else f"{one.rows:,}"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 1000 else f"{hours:.3g}"
 
 
 def _size(size: int) -> str:

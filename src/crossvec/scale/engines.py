@@ -36,6 +36,9 @@ PATIENCE = 5.0
 OBJECT_STORE = 128 << 20
 """Bytes of Ray's object store on this machine: only what all workers share goes there, a translator or the pool of a search."""
 
+START = "start one with `ray start --head`, which prints its address; or leave --ray-address out to work here"
+JOIN = "run this on a machine of the cluster; if it has a token: copy ~/.ray/auth_token, export RAY_AUTH_MODE=token"
+
 PLACE = re.compile(r"(?P<host>[^:/\s]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 
 
@@ -168,9 +171,10 @@ def _cluster(engine: Ray) -> Iterator[Any]:
             ray.shutdown()
             where = engine.address or "a cluster on this machine"
             told = str(problem).strip().partition("\n")[0]
+            if engine.address == "auto" and isinstance(problem, ConnectionError):
+                raise UsageError("this machine belongs to no Ray cluster that runs", START) from None
             if isinstance(problem, (ConnectionError, ValueError, RuntimeError)):
-                hint = "run this on a machine of the cluster; `ray status` there shows it"
-                raise UsageError(f"Ray cannot join {where}: {told}", hint) from None
+                raise UsageError(f"Ray cannot join {where}: {told}", JOIN) from None
             raise UnfinishedError(f"Ray did not start {where}: {told}", "the machine may be too busy: try again") from None
         try:
             _restore(before)
@@ -194,8 +198,7 @@ def _check_answer(address: str) -> None:
         socket.create_connection((match["host"].strip("[]"), int(match["port"])), PATIENCE).close()
     except (OSError, OverflowError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
-        hint = "start one with `ray start --head`, which prints its address; or leave --ray-address out to work here"
-        raise UsageError(f"no Ray cluster answers at {address}: {reason}", hint) from None
+        raise UsageError(f"no Ray cluster answers at {address}: {reason}", START) from None
 
 
 def _check_memory(ray: Any, memory: int) -> None:

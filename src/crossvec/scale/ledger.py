@@ -58,7 +58,7 @@ class Ledger:
             told = ", ".join(f"{key} {value!r}, not {identity.get(key)!r}" for key, value in sorted(other.items()))
             raise UsageError(
                 f"{self.folder} belongs to another run, of {told}",
-                "finish that one, or name a new place for this one",
+                "finish that one by its own line, or name a new place for this one",
             )
         return True
 

@@ -57,7 +57,7 @@ def over_workers(
     task = _Block(find, x, y, tuple(each.numpy() for each in known))
     with closing(engine.map(task, blocks)) as coming:
         for rows, found in coming:
-            yield slice(*rows), tuple(map(torch.from_numpy, found))
+            yield slice(*rows), tuple(map(_tensor, found))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class _Block:
 
 
 def _tensor(array: Any) -> torch.Tensor:
-    """Return an array as a tensor; those that all workers of a machine share are read-only, and are only read here."""
+    """Return an array as a tensor; those that come through Ray's store are read-only, and nobody writes to them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)

@@ -35,12 +35,18 @@ BEGINNING = 1 << 20  # bytes from which the number of texts in a file is judged
 
 
 def many(source: str) -> bool:
-    """Tell whether a source is a pattern, or a folder that is no collection by itself."""
+    """Tell whether a source is a pattern, or a folder that is no collection by itself.
+
+    Raises UsageError for what looks like a folder and is not there.
+    """
     address = Address.parse(source)
     place = Path(address.place)
     if address.scheme != "file" or place.is_file():
         return False
-    return any(mark in address.place for mark in "*[") or (place.is_dir() and not scheme_of(place))
+    patterned = any(mark in address.place for mark in "*[")
+    if not patterned and not place.suffix and not place.exists():
+        raise UsageError(f"there is no folder {place}, nor a file of that name", f"look what is there: ls {place.parent}")
+    return patterned or (place.is_dir() and not scheme_of(place))
 
 
 def listed(source: str, endings: Sequence[str] = (ENDING,)) -> list[tuple[str, Path]] | None:
