@@ -6,12 +6,15 @@ looks at pairs of rows, and those across processes are not seen, so it is left o
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import servers
 import torch
 from conftest import make_world
 
@@ -41,6 +44,19 @@ def start(folder: Path, processes: int, *words: str) -> subprocess.CompletedProc
     return subprocess.run(
         [sys.executable, *torchrun, *words], capture_output=True, text=True, timeout=300, check=False, cwd=folder
     )
+
+
+def apart(folder: Path, script: str) -> list[subprocess.CompletedProcess[str]]:
+    """Run two processes of one group as two machines do: no launcher of theirs ends the one when the other is lost."""
+    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(servers.free_port())}
+    both = [
+        subprocess.Popen(
+            [sys.executable, script], cwd=folder, env=shared | {"RANK": rank}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for rank in "01"
+    ]
+    told = [one.communicate(timeout=300) for one in both]
+    return [subprocess.CompletedProcess(one.args, one.returncode, *out) for one, out in zip(both, told, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +101,59 @@ def test_only_the_leader_writes_checkpoints_and_all_go_on_from_them(folder: Path
     done = start(folder, 2, "run.py", str(folder))
     assert done.returncode == 0, done.stderr
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(folder, 1, 2).items())
+
+
+LOST = """
+import os
+import signal
+import sys
+from pathlib import Path
+from crossvec.aligners.vec2vec.__main__ import main
+from crossvec.aligners.vec2vec.training import Training
+
+step = Training.step
+
+def dies(self):
+    if self.group.rank == 1 and self.done == 12:
+        os.kill(os.getpid(), signal.SIGKILL)
+    step(self)
+
+if not Path("kept-by-the-lost").exists():
+    Training.step = dies
+sys.exit(main(["lost.toml"]))
+"""
+
+
+@pytest.mark.slow
+def test_the_others_of_a_killed_process_say_so_and_the_same_line_ends_as_if_nobody_had_died(folder: Path) -> None:
+    (folder / "lost.py").write_text(LOST)
+    (folder / "lost.toml").write_text(
+        """
+output = "lost.safetensors"
+device = "cpu"
+[spaces]
+a = "a.npy"
+b = "b.npy"
+[settings]
+preset = "scratch"
+width = 16
+batch = 32
+steps = 20
+looks = 2
+warmup = 3
+without = "vsp, cycle_vsp, dropout"
+checkpoint = "kept-by-the-lost"
+every = 5
+"""
+    )
+    first, second = apart(folder, "lost.py")
+    assert (first.returncode, second.returncode) == (4, -signal.SIGKILL), first.stderr
+    assert "process 0 of 2 cannot go on, another one was lost" in first.stderr and "Traceback" not in first.stderr
+    assert "by the same line" in first.stderr
+    assert (folder / "kept-by-the-lost").exists() and not (folder / "lost.safetensors").exists()
+    assert [one.returncode for one in apart(folder, "lost.py")] == [0, 0]
+    made = Universal.load(folder / "lost.safetensors").network.state_dict()
+    assert all(torch.equal(tensor, made[name]) for name, tensor in weights(folder, 0, 2).items())
 
 
 @pytest.mark.slow

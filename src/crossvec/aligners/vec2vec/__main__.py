@@ -23,7 +23,7 @@ from typing import Any, cast
 from crossvec.aligners.vec2vec import Vec2Vec
 from crossvec.aligners.vec2vec.distributed import Group, joined
 from crossvec.aligners.vec2vec.universal import Universal
-from crossvec.errors import CrossvecError, SettingError, UsageError
+from crossvec.errors import CrossvecError, SettingError, UnfinishedError, UsageError
 
 KEYS = ("output", "device", "spaces", "settings")
 
@@ -39,7 +39,10 @@ def main(words: list[str]) -> int:
             raise UsageError("name one file", "python -m crossvec.aligners.vec2vec RUN.toml")
         run(Path(words[0]))
     except CrossvecError as problem:
-        log.error("error: %s\n%s", problem, problem.hint)
+        # What is wrong with the file is wrong for all, and one process tells it; who was lost cannot tell anything.
+        log.log(
+            logging.CRITICAL if isinstance(problem, UnfinishedError) else logging.ERROR, "error: %s\n%s", problem, problem.hint
+        )
         return problem.exit_code
     return 0
 

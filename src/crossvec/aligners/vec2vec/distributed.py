@@ -2,7 +2,7 @@
 
 In    the environment that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT)
 Out   Group                 rank, world; mean_ and shared, which do nothing in a single process
-Uses  torch.distributed
+Uses  torch.distributed, errors
 
 Every process keeps the whole network and sees other rows; the mean of their gradients moves all of them alike. All gradients
 lie in one tensor, so one message a step does what DDP's buckets do, and losses that call the network several times a step
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from crossvec.errors import UnfinishedError
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,29 @@ class Group:
         return self.rank == 0
 
     def mean_(self, tensor: Tensor) -> None:
-        """Replace a tensor by its mean over the group."""
+        """Replace a tensor by its mean over the group. Raises UnfinishedError when a process of it is lost."""
         if self.world > 1:
-            dist.all_reduce(tensor)
+            with self._together():
+                dist.all_reduce(tensor)
             tensor /= self.world
 
     def shared(self, tensor: Tensor) -> Tensor:
-        """Give every process the first one's values, in place, and return them."""
+        """Give every process the first one's values, in place, and return them. Raises UnfinishedError as `mean_` does."""
         if self.world > 1:
-            dist.broadcast(tensor, 0)
+            with self._together():
+                dist.broadcast(tensor, 0)
         return tensor
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as problem:  # of gloo's and of NCCL's
+            told = str(problem).partition("\n")[0]
+            raise UnfinishedError(
+                f"process {self.rank} of {self.world} cannot go on, another one was lost: {told}",
+                "start as many processes again by the same line; with a checkpoint they go on from the last one",
+            ) from problem
 
 
 @contextmanager
