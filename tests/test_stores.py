@@ -360,7 +360,7 @@ def test_a_cut_file_tells_both_numbers(tmp_path: Path) -> None:
 )
 def test_arrays_that_are_no_space_are_refused(tmp_path: Path, array: np.ndarray, words: str) -> None:
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
-    np.savez(tmp_path / "a.npz", array, allow_pickle=True)
+    np.savez(tmp_path / "a.npz", array)
     for name in ("a.npy", "a.npz"):
         with pytest.raises((StoreError, SpaceError), match=words):
             stores.open(tmp_path / name).load()
@@ -392,7 +392,7 @@ def test_ids_of_an_archive_are_found_asked_for_or_left(tmp_path: Path) -> None:
     assert stores.open(f"{tmp_path}/a.npz?id=").load().ids is None
     with pytest.raises(StoreError, match="cannot be the ids of 3 rows"):
         stores.open(f"{tmp_path}/a.npz?id=two").load()
-    np.savez(tmp_path / "b.npz", vectors=cloud(3), ids=np.array(["a", None, 3], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "b.npz", vectors=cloud(3), ids=np.array(["a", None, 3], dtype=object))
     with pytest.raises(StoreError, match="cannot be read as .npz: Object arrays cannot be loaded"):
         stores.open(f"{tmp_path}/b.npz").load()
 
@@ -455,16 +455,19 @@ def test_bytes_are_vectors_where_they_are_called_so(table_file: Any, kind: pa.Da
     assert stores.open(f"{path}?dtype=float16").describe().dim == 6
 
 
-def test_missing_vectors_are_bad_rows(table_file: Any) -> None:
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32(), 3), pa.list_(pa.float32())], ids=str)
+def test_missing_vectors_are_bad_rows(table_file: Any, kind: pa.DataType) -> None:
     rows: list[Any] = cloud().tolist()
     rows[2] = None
     rows[7][1] = None
-    for kind in (pa.list_(pa.float32(), 3), pa.list_(pa.float32())):
+    try:
         path = table_file(pa.table({"vector": pa.array(rows, kind)}))
-        with pytest.raises(SpaceError, match="rows 2 and 7 hold NaN"):
-            list(stores.open(path).read())
-        space = stores.open(f"{path}?bad_rows=drop").load()
-        assert space.dropped == (2, 7) and np.array_equal(space.array(), cloud()[[0, 1, 3, 4, 5, 6, 8, 9]])
+    except pa.ArrowNotImplementedError:
+        pytest.skip(f"Arrow {pa.__version__} writes no Parquet of {kind} with a row missing")
+    with pytest.raises(SpaceError, match="rows 2 and 7 hold NaN"):
+        list(stores.open(path).read())
+    space = stores.open(f"{path}?bad_rows=drop").load()
+    assert space.dropped == (2, 7) and np.array_equal(space.array(), cloud()[[0, 1, 3, 4, 5, 6, 8, 9]])
 
 
 def test_ragged_lists_are_refused_by_row(table_file: Any) -> None:
