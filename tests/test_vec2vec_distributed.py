@@ -51,7 +51,12 @@ def apart(folder: Path, script: str) -> list[subprocess.CompletedProcess[str]]:
     shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(servers.free_port())}
     both = [
         subprocess.Popen(
-            [sys.executable, script], cwd=folder, env=shared | {"RANK": rank}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, script],
+            cwd=folder,
+            env=shared | {"RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for rank in "01"
     ]
