@@ -54,6 +54,8 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "wide": {**SHORT, "width": 512},
         "noisy": {**SHORT, "dropout": 0.1},
         "slow": {**SHORT, "rate": 2e-4},
+        "frozen-backbone": {**SHORT, "frozen": "backbone"},
+        "frozen-adapters": {**SHORT, "frozen": "adapters"},
     },
     "pairs": {str(pairs): {**SHORT, "pairs": pairs} for pairs in (0, 10, 100, 1000)},
 }
