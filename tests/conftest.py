@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -23,6 +24,9 @@ import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    import servers
 
 # No test is held to the clock: a busy machine must not fail it. CI draws the same examples every time.
 settings.register_profile(
@@ -96,6 +100,15 @@ def world() -> World:
 def twins() -> World:
     """Two clouds of the same texts, row by row: what a paired fit is given."""
     return make_world(n=1000, m=1000, paired=True, seed=1)
+
+
+@pytest.fixture(scope="session")
+def pgvector() -> Iterator[servers.Database]:
+    """A PostgreSQL with pgvector for all who need one, each in tables of names of their own."""
+    import servers
+
+    with servers.running("pgvector") as running:
+        yield running
 
 
 @pytest.fixture

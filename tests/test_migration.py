@@ -54,12 +54,6 @@ def database(request: pytest.FixtureRequest) -> Iterator[servers.Database]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def pgvector() -> Iterator[servers.Database]:
-    with servers.running("pgvector") as running:
-        yield running
-
-
 numbers = itertools.count()
 
 

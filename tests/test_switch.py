@@ -40,12 +40,6 @@ def database(request: pytest.FixtureRequest) -> Iterator[servers.Database]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def pgvector() -> Iterator[servers.Database]:
-    with servers.running("pgvector") as running:
-        yield running
-
-
 def cloud(n: int, dim: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
 
