@@ -135,7 +135,7 @@ def measure(row: Row, folder: Path, starts: Path) -> dict[str, Any]:
         seen.append(score(network))
         return float(len(seen)) if row["part"] == "ablation" else seen[-1]
 
-    best = train(settings, rows, linear=linear, pairs=known, scores=judged)
+    best = train(settings, rows, linear=lambda: linear, pairs=known, scores=judged)
     found["seconds"] |= {
         "train": round(time.perf_counter() - wall, 1),
         "train_cpu": round(time.process_time() - cpu, 1),

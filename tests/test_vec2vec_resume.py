@@ -115,6 +115,13 @@ def test_a_finished_training_is_read_back_without_a_step(uninterrupted: Alignmen
     assert len(told) < 3
 
 
+def test_a_seed_that_follows_a_finished_one_starts_where_it_would_have_started(tmp_path: Path) -> None:
+    warm: dict[str, Any] = {"effort": "quick", "steps": 4, "looks": 2, "batch": 32, "width": 16}
+    Vec2Vec(**warm, checkpoint=str(tmp_path)).fit(*clouds())
+    killed_between = Vec2Vec(**warm, seeds=2, checkpoint=str(tmp_path)).fit(*clouds())
+    assert_same(killed_between, Vec2Vec(**warm, seeds=2).fit(*clouds()))
+
+
 @pytest.mark.parametrize("changed", [{"rate": 2e-3}, {"cycle": 1.0}, {"width": 24}, {"steps": STEPS + 1}])
 def test_a_checkpoint_of_other_settings_is_refused_by_name(changed: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(Stopped):

@@ -293,7 +293,9 @@ def test_a_linear_start_is_where_training_begins(clouds: tuple[Tensor, Tensor]) 
         seen.append(network.translate("source", "target", x))
         return -float(len(seen))  # so that the first look stays the best
 
-    found = train(Vec2Vec(**{**TINY, "start": "warm"}), spaces, linear={("source", "target"): start}, scores=first_score)
+    found = train(
+        Vec2Vec(**{**TINY, "start": "warm"}), spaces, linear=lambda: {("source", "target"): start}, scores=first_score
+    )
     assert torch.allclose(seen[0], unit(x @ w), atol=1e-5)
     assert found.best.step == 0
     assert torch.allclose(found.best.network.translate("source", "target", x), unit(x @ w), atol=1e-5)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from itertools import permutations
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
@@ -40,6 +41,9 @@ from crossvec.aligners.vec2vec.warm import start_at, weight
 from crossvec.errors import SettingError
 
 __all__ = ["PRESETS", "Neural", "Preset", "Vec2Vec"]
+
+Linears = Mapping[tuple[str, str], Alignment]
+"""Alignments of linear maps by source and target."""
 
 T = TypeVar("T", Shape, Objective, Recipe)
 PresetName = Literal["small", "full", "scratch", "paper", "published-code"]
@@ -244,17 +248,23 @@ class Vec2Vec:
         """
         spaces = {"source": Rows.of(x), "target": Rows.of(y)}
         self.refuse_early(spaces, 0 if pairs is None else len(pairs), x.device)
-        warm = start if self.warm else None
-        if self.warm and start is None and not self.started():
-            progress("looking for a linear start", 0.0)
-            moments = Moments(effort=self.effort, seed=self.seed, finish="orthogonal")
-            warm = moments.fit(x, y, progress=lambda doing, fraction: progress(f"start: {doing}", 0.3 * fraction))
         begun = 0.3 if self.warm and start is None else 0.0
+
+        def linear() -> Linears:
+            if not self.warm:
+                return {}
+            map_ = start
+            if map_ is None:
+                progress("looking for a linear start", 0.0)
+                moments = Moments(effort=self.effort, seed=self.seed, finish="orthogonal")
+                map_ = moments.fit(x, y, progress=lambda doing, fraction: progress(f"start: {doing}", begun * fraction))
+            return {("source", "target"): map_}
+
         scores = None if judge is None else (lambda network: judge(Neural.of(network, "source", "target")))
         found = train(
             self,
             spaces,
-            linear={("source", "target"): warm} if warm else {},
+            linear=linear,
             pairs=pairs,
             scores=scores,
             progress=lambda doing, fraction: progress(doing, begun + (0.99 - begun) * fraction),
@@ -282,7 +292,7 @@ class Vec2Vec:
                 make_folder(Path(folder))
 
     def started(self) -> bool:
-        """Whether a checkpoint of the first seed is there, so that no start is needed."""
+        """Whether a checkpoint of this seed is there, so that it needs no start."""
         return bool(self.checkpoint) and _file(self, self.seed).exists()
 
 
@@ -290,24 +300,28 @@ def train(
     settings: Vec2Vec,
     spaces: Mapping[str, Rows],
     *,
-    linear: Mapping[tuple[str, str], Alignment] | None = None,
-    network: Callable[[Generator], Network] | None = None,
+    linear: Callable[[], Linears] | None = None,
+    network: Callable[[Generator, bool], Network] | None = None,
     pairs: Int[Tensor, "p 2"] | None = None,
     scores: Scores | None = None,
     device: torch.device | None = None,
     progress: Step = silent,
 ) -> Found:
-    """Train a network between any number of spaces, from linear maps of the first one where they are given.
+    """Train a network between any number of spaces, from linear maps of the first one where `linear` finds some.
 
-    `network` makes it where it is not a new one; parts that it froze stay. `pairs` are rows of the first two spaces. Raises
+    It is asked once, and only when a seed has no checkpoint to go on from. `network` makes the network where it is not a new
+    one, and is told whether it starts there: parts that it froze stay. `pairs` are rows of the first two spaces. Raises
     what `Training` raises, and MissingExtraError for events without tensorboard.
     """
     where = device or next(iter(spaces.values())).device
     settings.refuse_early({} if network else spaces, 0 if pairs is None else len(pairs), where)
     judged = scores or built_in(spaces, settings.seed, where)
+    found = cache(linear or dict)
 
     def make(seed: int) -> Training:
-        return prepared(replace(settings, seed=seed), spaces, judged, linear=linear, network=network, pairs=pairs, device=where)
+        one = replace(settings, seed=seed)
+        maps = {} if one.started() else found()
+        return prepared(one, spaces, judged, linear=maps, network=network, pairs=pairs, device=where)
 
     return best_of(make, settings.seed, settings.seeds, Path(settings.events) if settings.events else None, progress)
 
@@ -317,8 +331,8 @@ def prepared(
     spaces: Mapping[str, Rows],
     scores: Scores,
     *,
-    linear: Mapping[tuple[str, str], Alignment] | None = None,
-    network: Callable[[Generator], Network] | None = None,
+    linear: Linears | None = None,
+    network: Callable[[Generator, bool], Network] | None = None,
     pairs: Int[Tensor, "p 2"] | None = None,
     device: torch.device | None = None,
 ) -> Training:
@@ -326,7 +340,11 @@ def prepared(
     where = device or next(iter(spaces.values())).device
     dims = {name: rows.dim for name, rows in spaces.items()}
     generator = Generator().manual_seed(mixed(settings.seed, 0))
-    made = network(generator) if network else Network(dims, settings.shape(tuple(dims.values())), generator)
+    made = (
+        network(generator, not settings.started())
+        if network
+        else Network(dims, settings.shape(tuple(dims.values())), generator)
+    )
     objective = settings.objective(pairs=0 if pairs is None else len(pairs))
     teacher = (
         taught_by(linear or {}, spaces, made, settings.seed) if objective.pseudo and settings.warm and not network else None

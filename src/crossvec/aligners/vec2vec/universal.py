@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from torch.nn.functional import pad
 
 from crossvec.aligners import Alignment, Step, silent
 from crossvec.aligners.moments import Moments
-from crossvec.aligners.vec2vec import Vec2Vec, checkpoint, train
+from crossvec.aligners.vec2vec import Linears, Vec2Vec, checkpoint, train
 from crossvec.aligners.vec2vec.data import Rows, mixed
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.neural import Neural
@@ -69,11 +70,14 @@ class Universal:
         settings.refuse_early(given, 0, torch.device(device))
         rows = {name: one.centred() for name, one in given.items()}
         first, *others = rows
-        linear = {}
-        if settings.warm and not settings.started():
-            for number, other in enumerate(others):
+
+        def linear() -> Linears:
+            maps = {}
+            for number, other in enumerate(others if settings.warm else ()):
                 progress(f"looking for a linear start from {first} to {other}", START * number / len(others))
-                linear[first, other] = _linear(rows[first], rows[other], settings)
+                maps[first, other] = _linear(rows[first], rows[other], settings)
+            return maps
+
         found = train(settings, rows, linear=linear, device=torch.device(device), progress=_after(START, progress))
         return cls(found.best.network, _means(rows), found.trace)
 
@@ -118,15 +122,18 @@ class Universal:
         settings.refuse_early({}, 0, torch.device(device))
         spaces = {old: replace(source, mean=self.means[old]) for old, source in known.items()}
         spaces[name] = Rows.of(rows).centred()
-        hub, start = next(iter(spaces)), None
-        if settings.warm and not settings.started():
-            progress(f"looking for a linear start from {hub} to {name}", 0.0)
-            start = _linear(spaces[hub], spaces[name], settings)
+        hub = next(iter(spaces))
 
-        def grown(generator: Generator) -> Network:
+        @cache
+        def linear() -> Alignment:
+            progress(f"looking for a linear start from {hub} to {name}", 0.0)
+            return _linear(spaces[hub], spaces[name], settings)
+
+        def grown(generator: Generator, starts: bool) -> Network:
             network = deepcopy(self.network)
             network.add_space(name, spaces[name].dim, generator)
-            if start is not None:
+            if settings.warm and starts:
+                start = linear()
                 start_beside(network, hub, name, weight(start.map), weight(start.inverse))
             network.requires_grad_(True)
             network.freeze_backbone()
