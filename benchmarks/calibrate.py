@@ -1,87 +1,125 @@
-"""calibrate — many fits, good and bad, of known outcome: what the Verdict's probability is fitted on and scored by.
+"""calibrate — fits of known outcome, good, bad and unrelated: what the Verdict's probability is fitted on and scored by.
 
-In    the wiki folder (--data or CROSSVEC_WIKI)
-Out   results/verdict/runs.jsonl, one line a fit: case, evidence, top-1 over the paired ceiling
-      results/verdict/fit.json (--fit): logistic weights over these runs and the rows of `wiki`, AUROC and false alarms with
-      whole directions held out
+In    DATA/NAME.npy (n, d), row i one text in every file; DATA/splits.json; DATA/texts.jsonl.gz for the topics
+Out   results/verdict/runs.jsonl, one line a run: case, evidence, top-1 over the paired ceiling
+      results/verdict/fit.json (--fit): logistic weights over these runs, AUROC and false alarms with whole directions and
+      whole sizes held out, and what the shipped weights say of every suite, size and method
+Uses  run.py's rows, domain_shift's topics; crossvec.aligners, verdict; scikit-learn
 
-Cases: every directed pair of encoders x sample sizes x effort from hopeless to standard x seeds, and unrelated targets: a
-Gaussian with the target's covariance, the target with each coordinate shuffled over the rows, the target with each row's
-coordinates shuffled, a cloud of random clusters, and the target with each row shuffled in its own way, each ten times in the
-store. Resumable: a case that is in the file is not run again. The verdict looks at the rotation behind a map, so the fits end
-with the orthogonal finish, which is free.
+Cases: every directed pair of encoders x rows x effort from hopeless to standard; unrelated targets: a Gaussian with the
+target's covariance, the target with each coordinate shuffled over the rows, the target with each row's coordinates shuffled, a
+cloud of random clusters, and the target with each row shuffled in its own way, each ten times in the store; sides that share
+none, a quarter or half of their topics. They run in an order drawn once, so that any part of them is a sample of all.
+
+Resumable: a case whose map lies in --maps is not fitted again; `--judge` reads the evidence of all maps there, without a fit.
+Lines with `from` are of other programs and stay: rows of the suites, and runs of an earlier search whose maps end with the
+orthogonal finish. Their `local_reliability` was added later, from the same rows of the target drawn again.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import time
+from collections import Counter
+from dataclasses import fields
+from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import record
 import torch
+from domain_shift import cut_topics, topics_of
+from torch import Tensor
 
-from crossvec.aligners import create
-from crossvec.geometry import polar, unit
-from crossvec.verdict import BIAS, SURE, WEIGHTS, evidence
+from crossvec.aligners import Alignment, Linear, aligner_class, create
+from crossvec.geometry import procrustes, unit
+from crossvec.verdict import EVIDENCE, LOST, SURE, WEIGHTS, evidence, probability, readings
 
 RESULTS = record.RESULTS / "verdict"
 ENCODERS = ("minilm", "wordllama", "potion")
-EFFORTS = {
-    "hopeless": {"starts": 128, "keep": 1, "kicks": 1, "rounds": 1, "axes": 128},
-    "poor": {"starts": 512, "keep": 2, "kicks": 3, "rounds": 1, "axes": 128},
-    "quick": {"starts": 2048, "keep": 4, "kicks": 9, "rounds": 2, "axes": 128},
+PAIRS = [(a, b) for a, b in product(ENCODERS, ENCODERS) if a != b]
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "hopeless": ("moments", {"effort": "quick", "starts": 128, "keep": 1, "kicks": 1}),
+    "quick": ("moments", {"effort": "quick"}),
+    "standard": ("moments", {}),
+    "anchors": ("anchors", {}),
 }
-UNRELATED = ("gaussian", "columns", "rows", "clusters")
+ROWS = (500, 1500, 3000, 5000, 10_000)
+UNRELATED = ("gaussian", "columns", "rows", "clusters", "copies")
+SHARED = ("topics-000", "topics-025", "topics-050")
+KEYS = ("source", "target", "rows", "method", "kind", "seed")
+PIECES = ("thirds", "first_thirds", "reliability", "local", "local_reliability")
+SUITES = ("wiki", "sample-size", "small-stores")
+SIZES = (500, 1500, 3000, 5000, 10_000, 20_000, 36_000)
+STRENGTH = (
+    30.0  # C of the regression: with 100 some bad runs that are held out come to be called aligned, with 10 fewer good ones
+)
+LOWEST_CHANCE = 0.51  # on these encoders: for runs from before it was measured, and hard on no bad one
+PAIRED = {"procrustes", "ridge", "low-rank", "mlp"}
+
+Case = dict[str, Any]
 
 
-def cases() -> list[dict[str, object]]:
-    pairs = [(a, b) for a, b in product(ENCODERS, ENCODERS) if a != b]
-    real = [
-        {"source": a, "target": b, "rows": rows, "effort": effort, "seed": seed, "kind": "real"}
-        for seed, rows, effort, (a, b) in product(range(2), (500, 1500, 4000, 10000), EFFORTS, pairs)
+def cases() -> list[Case]:
+    """Every case, in the order in which they run."""
+    plan = [(pair, rows, method, "real") for pair, rows, method in product(PAIRS, ROWS, METHODS)]
+    plan += [(pair, rows, "quick", kind) for pair, rows, kind in product(PAIRS, ROWS[1:], UNRELATED)]
+    plan += [(pair, rows, "quick", kind) for pair, rows, kind in product(PAIRS, (10_000, 16_000), SHARED)]
+    order = np.random.default_rng(0).permutation(len(plan))
+    both = [plan[i] for i in order]
+    return [
+        {"source": a, "target": b, "rows": rows, "method": method, "kind": kind, "seed": 0}
+        for (a, b), rows, method, kind in both
     ]
-    unrelated = [
-        {"source": a, "target": b, "rows": rows, "effort": "quick", "seed": seed, "kind": kind}
-        for seed, rows, kind, (a, b) in product(range(1), (500, 1500, 4000, 10000), UNRELATED, pairs[::2])
-    ]
-    order = np.random.default_rng(0).permutation(len(real) + len(unrelated))
-    both = real + unrelated
-    later = [
-        {"source": a, "target": b, "rows": 20000, "effort": "quick", "seed": seed, "kind": "real"}
-        for seed, (a, b) in product(range(2), pairs)
-    ]
-    later += [
-        {"source": a, "target": b, "rows": rows, "effort": "quick", "seed": 0, "kind": "copies"}
-        for rows, (a, b) in product((500, 1500, 4000, 10000), pairs[::2])
-    ]
-    return [both[i] for i in order] + later
 
 
-def run(case: dict[str, object], clouds: dict[str, torch.Tensor]) -> dict[str, object]:
-    generator = torch.Generator().manual_seed(1000 + int(str(case["seed"])))
-    a, b, rows = clouds[str(case["source"])], clouds[str(case["target"])], int(str(case["rows"]))
-    x = a[torch.randperm(36000, generator=generator)[:rows]]
-    y = b[36000 + torch.randperm(36000, generator=generator)[:rows]]
-    y = spoil(y, str(case["kind"]), generator)
-    mean_x, mean_y = x.mean(0), y.mean(0)
-    x, y = unit(x - mean_x), unit(y - mean_y)
-    started = time.perf_counter()
-    aligner = create("moments", {"seed": case["seed"], "finish": "orthogonal", **EFFORTS[str(case["effort"])]})
-    alignment = aligner.fit(x, y)
-    seconds = time.perf_counter() - started
-    found = evidence(x, y, alignment, seed=int(str(case["seed"])))
-    px, py = unit(a[:36000] - a[:36000].mean(0)), unit(b[:36000] - b[:36000].mean(0))
-    ex, ey = unit(a[72000:] - mean_x), unit(b[72000:] - mean_y)
-    ceiling = top1(unit(a[72000:] - a[:36000].mean(0)) @ polar(px.T @ py), unit(b[72000:] - b[:36000].mean(0)))
-    share = 0.0 if case["kind"] != "real" else top1(alignment.map(ex), ey) / ceiling
-    return {**case, "evidence": found, "objective": alignment.evidence["objective"], "share": share, "seconds": seconds}
+def name(case: Case) -> str:
+    return "-".join(str(case[key]) for key in KEYS)
 
 
-def spoil(y: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:
+class Clouds:
+    """The rows of a case, drawn as run.py draws them."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.splits = json.loads((data / "splits.json").read_text(encoding="utf-8"))
+        self.vectors = {encoder: np.load(data / f"{encoder}.npy", mmap_mode="r", allow_pickle=False) for encoder in ENCODERS}
+
+    def rows(self, encoder: str, which: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.asarray(self.vectors[encoder][which], np.float32))
+
+    def split(self, encoder: str, split: str) -> Tensor:
+        return self.rows(encoder, np.arange(*self.splits[split]))
+
+    @cache  # noqa: B019 — one object a run of the program
+    def topics(self) -> np.ndarray:
+        with gzip.open(self.data / "texts.jsonl.gz", "rt", encoding="utf-8") as lines:
+            return topics_of([json.loads(line)["text"] for line in lines])
+
+    def of(self, case: Case) -> tuple[Tensor, Tensor]:
+        rng, n = np.random.default_rng(case["seed"]), case["rows"]
+        (s0, s1), (t0, t1) = self.splits["source"], self.splits["target"]
+        if case["kind"] in SHARED:
+            topics, share = self.topics(), int(case["kind"][-3:]) / 100
+            first, second = cut_topics(topics[s0:s1], topics[t0:t1], share, n, rng)
+            return self.rows(case["source"], s0 + first), self.rows(case["target"], t0 + second)
+        first, second = (np.sort(rng.choice(np.arange(*ends), n, replace=False)) for ends in ((s0, s1), (t0, t1)))
+        y = self.rows(case["target"], second)
+        return self.rows(case["source"], first), spoil(y, case["kind"], torch.Generator().manual_seed(1000 + case["seed"]))
+
+    @cache  # noqa: B019
+    def ceiling(self, source: str, target: str) -> float:
+        x, y = self.split(source, "source"), self.split(target, "source")
+        ex, ey = unit(self.split(source, "eval") - x.mean(0)), unit(self.split(target, "eval") - y.mean(0))
+        return top1(ex @ procrustes(unit(x - x.mean(0)), unit(y - y.mean(0))), ey)
+
+
+def spoil(y: Tensor, kind: str, generator: torch.Generator) -> Tensor:
+    """Return a target that has nothing in common with the source, or y itself."""
     if kind == "real":
         return y
     if kind == "gaussian":
@@ -91,101 +129,169 @@ def spoil(y: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tenso
     if kind == "columns":
         return torch.stack([column[torch.randperm(len(y), generator=generator)] for column in y.T], dim=1)
     if kind in ("rows", "copies"):
-        few = y if kind == "rows" else y[: len(y) // 10].repeat_interleave(10, dim=0)
-        order = torch.rand(y.shape, generator=generator).argsort(1)
-        return torch.gather(few, 1, order if kind == "rows" else order[: len(few) // 10].repeat_interleave(10, dim=0))
+        few = y if kind == "rows" else y[: len(y) // 10]
+        shuffled = torch.gather(few, 1, torch.rand(few.shape, generator=generator).argsort(1))
+        return shuffled if kind == "rows" else shuffled.repeat_interleave(10, dim=0)
     centres = torch.randn(40, y.shape[1], generator=generator)
     sizes = torch.rand(40, generator=generator) ** 3
     member = torch.multinomial(sizes, len(y), replacement=True, generator=generator)
     return centres[member] + torch.randn(y.shape, generator=generator)
 
 
-def top1(p: torch.Tensor, y: torch.Tensor) -> float:
-    similar = unit(p) @ y.T
-    return float((similar.argmax(1) == torch.arange(len(y))).float().mean())
+def top1(p: Tensor, y: Tensor) -> float:
+    return float(((unit(p) @ y.T).argmax(1) == torch.arange(len(y))).float().mean())
 
 
-def suite() -> list[dict[str, object]]:
-    """The rows of the suite `wiki`: other aligners, right and wrong, and 36,000 rows a side."""
-    read = [json.loads(path.read_text()) for path in sorted((RESULTS.parent / "wiki").glob("*.json"))]
-    read = [r for r in read if not r["error"] and r.get("verdict")]
-    top1 = {(r["row"]["source"], r["row"]["target"], r["row"]["aligner"]): r["scores"]["forward"]["top1"] for r in read}
+def fitted(case: Case, clouds: Clouds, maps: Path) -> None:
+    """Fit a case; leave its map, and beside it what pairs say of it."""
+    x, y = clouds.of(case)
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    aligner, options = METHODS[case["method"]]
+    seed = {"seed": case["seed"]} if "seed" in {field.name for field in fields(aligner_class(aligner))} else {}
+    started = time.process_time()
+    alignment = create(aligner, {**options, **seed}).fit(unit(x - mean_x), unit(y - mean_y))
+    seconds, share = time.process_time() - started, 0.0
+    if case["kind"] not in UNRELATED:
+        ex, ey = unit(clouds.split(case["source"], "eval") - mean_x), unit(clouds.split(case["target"], "eval") - mean_y)
+        share = top1(alignment.map(ex), ey) / clouds.ceiling(case["source"], case["target"])
+    np.savez(maps / f"{name(case)}.npz", **{key: tensor.numpy() for key, tensor in alignment.map.tensors().items()})
+    told = {**case, "share": share, "seconds": round(seconds, 1)}
+    (maps / f"{name(case)}.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def judged(case: Case, clouds: Clouds, maps: Path) -> Case:
+    """Return the line of a case whose map is there."""
+    x, y = clouds.of(case)
+    with np.load(maps / f"{name(case)}.npz", allow_pickle=False) as stored:
+        learned = Linear.rebuild({key: torch.from_numpy(stored[key]) for key in stored})
+    found = evidence(unit(x - x.mean(0)), unit(y - y.mean(0)), Alignment(learned, learned), seed=case["seed"])
+    told: Case = json.loads((maps / f"{name(case)}.json").read_text(encoding="utf-8"))
+    return {**told, "evidence": found}
+
+
+def suites() -> list[Case]:
+    """Rows of the suites whose verdict holds all evidence: they need no line of their own."""
+    paths = [path for suite in SUITES for path in (RESULTS.parent / suite).glob("*.json")]
+    paths += (RESULTS.parent / "domain-shift").glob("*/*.json")
+    read = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(paths)]
+    read = [r for r in read if not r["error"] and (r.get("verdict") or {"evidence": {}})["evidence"].get("usable")]
+    ceilings = {
+        (r["row"]["source"], r["row"]["target"]): r["scores"]["forward"]["top1"]
+        for r in read
+        if (r["row"]["suite"], r["row"]["aligner"]) == ("wiki", "procrustes")
+    }
     return [
         {
             **{key: r["row"][key] for key in ("source", "target", "rows", "seed")},
+            "method": r["row"]["aligner"],
             "kind": "real",
+            "from": r["row"]["suite"],
+            "share": r["scores"]["forward"]["top1"] / ceilings[r["row"]["source"], r["row"]["target"]],
             "evidence": r["verdict"]["evidence"],
-            "share": r["scores"]["forward"]["top1"] / top1[r["row"]["source"], r["row"]["target"], "procrustes"],
         }
         for r in read
+        if set(EVIDENCE) <= set(r["verdict"]["evidence"]) and r["row"]["aligner"] not in PAIRED
     ]
 
 
-def fit() -> dict[str, object]:
+def fit() -> dict[str, Any]:
+    """Return weights by regression over all runs, and how they do on directions and sizes that they have not seen."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import GroupKFold, cross_val_predict
 
-    runs = [json.loads(line) for line in (RESULTS / "runs.jsonl").read_text().splitlines()]
-    runs = [r for r in runs + suite() if r["evidence"]["usable"]]
-    names = tuple(WEIGHTS)
-    features = np.array([[r["evidence"][name] for name in names] for r in runs])
-    good = np.array([r["share"] > 0.5 for r in runs])
-    model = LogisticRegression(C=100.0, max_iter=100_000)  # C: 30 to 400 differ by .004 of AUROC
-    groups = [f"{r['source']}-{r['target']}" for r in runs]
-    held_out = cross_val_predict(model, features, good, groups=groups, cv=GroupKFold(6), method="predict_proba")[:, 1]
+    lines = (RESULTS / "runs.jsonl").read_text(encoding="utf-8").splitlines()
+    runs = list(
+        {
+            (run.get("from"), name(run)): run for run in [*map(json.loads, lines), *suites()] if run["evidence"]["usable"]
+        }.values()
+    )
+    for run in runs:
+        run["evidence"].setdefault("chance", LOWEST_CHANCE)
+    seen = [readings(run["evidence"]) for run in runs]
+    features = np.array([[one[piece] for piece in WEIGHTS] for one in seen])
+    good = np.array([run["share"] > 0.5 for run in runs])
+    unrelated = np.array([run["kind"] in UNRELATED for run in runs])
+    model = LogisticRegression(C=STRENGTH, max_iter=100_000)
+    directions = [f"{run['source']}-{run['target']}" for run in runs]
+    sizes = [min(SIZES, key=lambda size, rows=run["rows"]: abs(np.log(size / rows))) for run in runs]  # type: ignore[misc]
+
+    def held_out(groups: list[Any]) -> np.ndarray:
+        folds = GroupKFold(len(set(groups)))
+        return np.asarray(cross_val_predict(model, features, good, groups=groups, cv=folds, method="predict_proba")[:, 1])
+
+    def scored(sure: np.ndarray) -> dict[str, float]:
+        return {
+            "auroc": float(roc_auc_score(good, sure)),
+            "aligned of good": float((sure[good] >= SURE).mean()),
+            "failed of good": float((sure[good] < LOST).mean()),
+            "aligned of bad": float((sure[~good] >= SURE).mean()),
+            "aligned of unrelated": float((sure[unrelated] >= SURE).mean()),
+            "highest unrelated": float(sure[unrelated].max()),
+        }
+
+    shipped = np.array([probability(run["evidence"]) for run in runs])
     model.fit(features, good)
-    unrelated = np.array([r["kind"] != "real" for r in runs])
-    shipped = 1 / (1 + np.exp(-(BIAS + features @ np.array([WEIGHTS[name] for name in names]))))
     return {
         "versions": record.versions("python", "torch", "scikit-learn"),
         "runs": len(runs),
         "good": int(good.sum()),
         "unrelated": int(unrelated.sum()),
-        "auroc": {
-            "held out by direction": float(roc_auc_score(good, held_out)),
-            **{name: float(roc_auc_score(good, features[:, i])) for i, name in enumerate(names)},
+        "directions held out": scored(by_direction := held_out(directions)),
+        "sizes held out": scored(by_size := held_out(sizes)),
+        "shipped": scored(shipped),
+        "auroc of one piece": {piece: float(roc_auc_score(good, [run["evidence"][piece] for run in runs])) for piece in PIECES}
+        | {"shapes": float(roc_auc_score(good, [one["shapes"] for one in seen]))},
+        "good among those of a probability": {
+            "directions held out": calibrated(by_direction, good),
+            "sizes held out": calibrated(by_size, good),
+            "shipped": calibrated(shipped, good),
         },
-        "aligned": {
-            "of good": float((held_out[good] >= SURE).mean()),
-            "of bad": float((held_out[~good] >= SURE).mean()),
-            "of unrelated": float((held_out[unrelated] >= SURE).mean()),
-            "highest unrelated": float(held_out[unrelated].max()),
-        },
-        "shipped": {
-            "auroc": float(roc_auc_score(good, shipped)),
-            "aligned of good": float((shipped[good] >= SURE).mean()),
-            "aligned of bad": float((shipped[~good] >= SURE).mean()),
-            "aligned of unrelated": float((shipped[unrelated] >= SURE).mean()),
-            "highest unrelated": float(shipped[unrelated].max()),
-        },
-        "weights": dict(zip(names, map(float, model.coef_[0]), strict=True)),
+        "said": said(runs, shipped),
+        "weights": dict(zip(WEIGHTS, map(float, model.coef_[0]), strict=True)),
         "bias": float(model.intercept_[0]),
     }
 
 
+def calibrated(sure: np.ndarray, good: np.ndarray) -> dict[str, str]:
+    fifth = np.minimum((5 * sure).astype(int), 4)
+    return {f"{k / 5:.1f} to {(k + 1) / 5:.1f}": f"{good[fifth == k].sum()} of {(fifth == k).sum()}" for k in range(5)}
+
+
+def said(runs: list[Case], sure: np.ndarray) -> dict[str, dict[str, int]]:
+    """Return how many good, bad and unrelated runs are called what, by where they are from, rows and method."""
+    groups: dict[tuple[str, int, str], Counter[str]] = {}
+    for run, one in zip(runs, sure, strict=True):
+        status = "aligned" if one >= SURE else "failed" if one < LOST else "uncertain"
+        kind = "unrelated" if run["kind"] in UNRELATED else "good" if run["share"] > 0.5 else "bad"
+        groups.setdefault((run.get("from", "calibrate"), run["rows"], run["method"]), Counter())[f"{kind} {status}"] += 1
+    return {" ".join(map(str, key)): dict(sorted(groups[key].items())) for key in sorted(groups)}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=record.DATA)
-    parser.add_argument("--fit", action="store_true")
-    parser.add_argument("--most", type=int, default=10_000)
-    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "OF"))
+    parser.add_argument("--maps", type=Path, help="folder for the maps of finished cases, outside of the repository")
+    parser.add_argument("--judge", action="store_true", help="fit nothing; write the lines of all maps there anew")
+    parser.add_argument("--fit", action="store_true", help="fit weights to what runs.jsonl and the suites hold")
+    parser.add_argument("--most", type=int, default=10_000, help="stop after so many cases")
     chosen = parser.parse_args()
-    RESULTS.mkdir(parents=True, exist_ok=True)
     if chosen.fit:
         record.save(RESULTS / "fit.json", fit(), sort=False)
-        print((RESULTS / "fit.json").read_text())
+        print((RESULTS / "fit.json").read_text(encoding="utf-8"))
         return
-    clouds = {name: torch.from_numpy(np.load(chosen.data / f"{name}.npy").astype(np.float32)) for name in ENCODERS}
-    where = RESULTS / "runs.jsonl"
-    keys = ("source", "target", "rows", "effort", "seed", "kind")
-    done = {tuple(json.loads(line)[k] for k in keys) for line in where.read_text().splitlines()} if where.exists() else set()
-    part, of = chosen.part
-    for case in cases()[part::of][: chosen.most]:
-        if tuple(case[k] for k in keys) not in done:
-            line = json.dumps(run(case, clouds))
-            with where.open("a") as file:
-                file.write(line + "\n")
+    if chosen.maps is None:
+        parser.error("name a folder for the maps: --maps FOLDER")
+    chosen.maps.mkdir(parents=True, exist_ok=True)
+    clouds, where = Clouds(chosen.data), RESULTS / "runs.jsonl"
+    if not chosen.judge:
+        todo = [case for case in cases() if not (chosen.maps / f"{name(case)}.json").exists()]
+        for case in todo[: chosen.most]:
+            fitted(case, clouds, chosen.maps)
+    kept = [line for line in where.read_text(encoding="utf-8").splitlines() if "from" in json.loads(line)]
+    mine = [case for case in cases() if (chosen.maps / f"{name(case)}.json").exists()]
+    kept += [json.dumps(judged(case, clouds, chosen.maps)) for case in mine]
+    where.write_text("\n".join(kept) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

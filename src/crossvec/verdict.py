@@ -6,17 +6,18 @@ Uses  aligners, geometry
 
 Each piece of evidence looks at the source, turned by the rotation that is nearest to the map, and at the target, in a way that
 pairs are not needed for. The rotation, because final maps that stretch axes as retrieval likes it would each need a calibration
-of their own; distinct rows, because copies look like sure knowledge of a shape and are none. `thirds` is
-what `moments` maximises, so wrong maps have some of it too; `reliability` tells how much of it sampling lets anybody have.
-`local` (do matched clusters have the same shape inside?) and `masses` (do they hold the same share of rows?) are maximised by
-no built-in aligner. The probability is logistic in them, by regression over runs of known outcome, good, bad and unrelated
-(benchmarks/calibrate.py; results/verdict/fit.json tells how it does on directions held out). Below some 5,000 rows sampling
-hides what it looks for, and it errs toward `failed`.
+of their own; distinct rows, because copies look like sure knowledge of a shape and are none. What decides is `local`, which no
+aligner maximises: do clusters of the target hold rows of the same shape from either side? Few rows blur it, so it is read
+against what two halves of the target have of it. `thirds` is what `moments` maximises, so wrong maps have some of it too;
+`reliability`, the same between two halves of the target, tells how much of it sampling lets anybody have, and with it how
+sharp a map can be at all. The probability is logistic in the three, by regression over runs of known outcome, good, bad and
+unrelated (benchmarks/calibrate.py; results/verdict/fit.json tells how it does on directions, and on sizes, held out).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ from crossvec.aligners.refine import RIDGE
 from crossvec.aligners.search import SEARCH_AXES
 from crossvec.geometry import TINY, distinct, kmeans, nearest, polar, polar_batch, principal_axes, third_moment, unit
 
-__all__ = ["Verdict", "evidence", "judge"]
+__all__ = ["Verdict", "evidence", "judge", "probability", "readings"]
 
 ROWS = 12_000  # rows of each side that are looked at
 FEW_AXES = 32
@@ -39,11 +40,15 @@ ROWS_PER_CLUSTER = 60
 MOST_CLUSTERS = 100
 FEWEST_AXES = 8  # in fewer dimensions two shapes are alike too easily to be sure of anything
 CHANCE_DRAWS, CHANCE_STARTS, CHANCE_STEPS = 6, 16, 60
+HALVINGS = 4  # of the target at random: one alone is off by some 3 %
+FAINT = 0.15  # shapes that agree less with themselves are noise
+ENOUGH = 0.65  # reliability that real encoders come to with all rows; more is a sign of a cloud of another kind
 SURE, LOST = 0.8, 0.25
 """At or above SURE the status is aligned, below LOST failed."""
 
-WEIGHTS = {"thirds": 33.4, "first_thirds": 3.3, "reliability": 3.5, "local": 10.6, "masses": 1.4}
-BIAS = -25.5
+EVIDENCE = ("thirds", "first_thirds", "reliability", "local", "local_reliability", "chance", "size", "usable")
+WEIGHTS = {"shapes": 19.6, "reliability": 17.9, "thirds": 13.0}
+BIAS = -27.5
 
 
 @dataclass(frozen=True)
@@ -66,20 +71,40 @@ class Verdict:
 def judge(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alignment, *, seed: int = 0) -> Verdict:
     """Return the verdict on an alignment of two centred clouds."""
     found = evidence(x, y, alignment, seed=seed)
-    logit = BIAS + sum(weight * found[name] for name, weight in WEIGHTS.items())
-    probability = 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, logit))))
-    # Half the way from what chance reaches to 1 is what the third moments of an alignment have at least.
-    probability *= min(max(2 * (found["first_thirds"] - found["chance"]) / max(1 - found["chance"], TINY), 0.0), 1.0)
-    if not found["usable"]:
-        probability = 0.0
+    sure = probability(found)
     if min(x.shape[1], y.shape[1]) < FEWEST_AXES:
-        probability = min(probability, 0.5)
+        sure = min(sure, 0.5)
     status: Literal["aligned", "uncertain", "failed"] = "uncertain"
-    if probability >= SURE:
+    if sure >= SURE:
         status = "aligned"
-    elif probability < LOST:
+    elif sure < LOST:
         status = "failed"
-    return Verdict(status, probability, {**found, **{k: float(v) for k, v in alignment.evidence.items()}})
+    return Verdict(status, sure, {**found, **{k: float(v) for k, v in alignment.evidence.items()}})
+
+
+def probability(found: Mapping[str, float]) -> float:
+    """Return the probability that top-1 is above half of what paired data would reach, given the evidence."""
+    if not found["usable"]:
+        return 0.0
+    seen = readings(found)
+    logit = BIAS + sum(weight * seen[name] for name, weight in WEIGHTS.items())
+    # Half the way from what chance reaches to 1 is what the third moments of an alignment have at least.
+    beyond = 2 * (found["first_thirds"] - found["chance"]) / max(1 - found["chance"], TINY)
+    return min(max(beyond, 0.0), 1.0) / (1.0 + math.exp(-max(-60.0, min(60.0, logit))))
+
+
+def readings(found: Mapping[str, float]) -> dict[str, float]:
+    """Return what WEIGHTS weigh, given the evidence.
+
+    `shapes`: `local` over its attenuation by sampling, at most 1: halves that agree by r have 2r / (1 + r) of the shapes of the
+    whole (Spearman 1910, Brown 1910).
+    """
+    half = max(found["local_reliability"], 0.0)
+    return {
+        "shapes": min(found["local"] / max(2 * half / (1 + half), FAINT), 1.0),
+        "reliability": min(max(found["reliability"], 0.0), ENOUGH),
+        "thirds": found["thirds"],
+    }
 
 
 def evidence(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alignment, *, seed: int = 0) -> dict[str, float]:
@@ -90,7 +115,7 @@ def evidence(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alig
     `first_thirds`: cosine between the third moments of the turned rows and the target on its first 32 axes.
     `reliability`: the agreement on 128 axes between two halves of the target: what sampling allows.
     `local`: cosine between how the covariances inside matched clusters differ from their mean.
-    `masses`: correlation of the shares of rows that matched clusters hold.
+    `local_reliability`: the same between two halves of the target.
     `chance`: the most that rotations make of third moments with nothing in common, on the axes of `first_thirds`: in few
     dimensions a search carries anything to anything.
     `size`: log10 of the smaller number of rows.
@@ -100,7 +125,7 @@ def evidence(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alig
     rows_x, rows_y = _sample(x, generator), _sample(y, generator)
     mapped = alignment.map(rows_x)
     size = math.log10(max(min(len(x), len(y)), 1))
-    nothing = {**dict.fromkeys(WEIGHTS, 0.0), "chance": 0.0, "size": size, "usable": 0.0}
+    nothing = {**dict.fromkeys(EVIDENCE, 0.0), "size": size}
     few = min(len(rows_x), len(rows_y)) < 2 * ROWS_PER_CLUSTER or rows_y.shape[1] < 3
     if few or not bool((mapped.var(0) > TINY).any()):
         return nothing
@@ -117,7 +142,7 @@ def evidence(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alig
         "first_thirds": _cosine(third_moment(p_axes), third_moment(y_axes)),
         "reliability": reliability,
         "local": _shapes(p_axes, in_p, y_axes, in_y, clusters),
-        "masses": _masses(in_p, in_y, clusters),
+        "local_reliability": _halves(y_axes, in_y, clusters, generator),
         "chance": _chance(p_axes, y_axes, generator),
         "size": size,
         "usable": 1.0,
@@ -173,10 +198,14 @@ def _shapes(p: Tensor, in_p: Tensor, y: Tensor, in_y: Tensor, clusters: int) -> 
     return _cosine(w.sqrt() * left, w.sqrt() * right)
 
 
-def _masses(in_p: Tensor, in_y: Tensor, clusters: int) -> float:
-    shares = [torch.bincount(index, minlength=clusters).float().sqrt() for index in (in_p, in_y)]
-    a, b = (share - share.mean() for share in shares)
-    return _cosine(a, b)
+def _halves(y: Tensor, in_y: Tensor, clusters: int, generator: torch.Generator) -> float:
+    """Return `_shapes` between two halves of the target, the mean over some random halvings."""
+    seen = []
+    for _ in range(HALVINGS):
+        order = torch.randperm(len(y), generator=generator).to(y.device)
+        one, other = order[: len(y) // 2], order[len(y) // 2 :]
+        seen.append(_shapes(y[one], in_y[one], y[other], in_y[other], clusters))
+    return sum(seen) / len(seen)
 
 
 def _covariance(rows: Tensor) -> Tensor:
