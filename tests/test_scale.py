@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import warnings
 from pathlib import Path
 
 import encoding
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import Run, make_world
 from hypothesis import given
 from hypothesis import strategies as st
@@ -462,11 +464,21 @@ def test_scores_by_blocks_are_those_of_one_process_to_the_last_rank(rows: int, m
     class Backwards(Here):
         def map(self, task, items):
             away = pickle.loads(pickle.dumps(task, protocol=5))  # noqa: S301  # as it comes to a worker
-            return ((item, away(item)) for item in reversed(list(items)))
+            for item in reversed(list(items)):
+                found = away(item)
+                for array in found:
+                    array.setflags(write=False)  # as it comes back through Ray's store
+                yield item, found
 
     made = make_world(n=400, m=400, pool=rows, paired=True, dx=12, dy=8, latent=8, clusters=3, seed=2)
     pairs = np.stack([np.arange(400)] * 2, axis=1)
     translator = fit(Space.of(made.x), Space.of(made.y), "ridge", pairs=pairs)
     one, other = Space.of(made.eval_x), Space.of(made.eval_y[np.r_[: rows - 1, 0]])  # two of one: ties
     expected = evaluation.evaluate(translator, one, other, k=3, seed=1).to_json()
-    assert scoring.evaluate(translator, one, other, Backwards(), k=3, seed=1).to_json() == expected
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a user would read them
+        torch.set_warn_always(True)
+        try:
+            assert scoring.evaluate(translator, one, other, Backwards(), k=3, seed=1).to_json() == expected
+        finally:
+            torch.set_warn_always(False)
