@@ -69,15 +69,29 @@ def made(data: Path, shape: str, side: str, rows: int, folder: Path) -> Path:
     return path
 
 
-def measure(data: Path, shape: str, rows: int, folder: Path) -> None:
-    place = RESULTS / "fit-at-scale" / f"{shape}-{rows}.json"
+def measure(data: Path, shape: str, rows: int, effort: str, folder: Path) -> None:
+    place = RESULTS / "fit-at-scale" / f"{shape}-{rows}{'' if effort == 'standard' else f'-{effort}'}.json"
     if place.exists():
         return
     ends = {side: made(data, shape, side, max(ROWS), folder) for side in ("source", "target")}
     out = folder / f"{shape}-{rows}"
     sliced = [f"{path}?rows=0:{rows}" for path in ends.values()]
     begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "crossvec", "fit", *sliced, "-o", out, "-a", "moments", "--max-rows", str(rows)]
+    command = [
+        sys.executable,
+        "-m",
+        "crossvec",
+        "fit",
+        *sliced,
+        "-o",
+        out,
+        "-a",
+        "moments",
+        "--max-rows",
+        rows,
+        "--effort",
+        effort,
+    ]
     done = subprocess.run([*map(str, command), "--format", "json"], capture_output=True, text=True, check=False)
     if done.returncode not in (0, 3):
         raise SystemExit(done.stderr)
@@ -91,6 +105,7 @@ def measure(data: Path, shape: str, rows: int, folder: Path) -> None:
     found = {
         "rows": rows,
         "shape": shape,
+        "effort": effort,
         "dims": [space.dim for space in held],
         "seconds": round(time.perf_counter() - begun, 1),
         "fit_seconds": told["seconds"],
@@ -108,13 +123,14 @@ def main() -> None:
     wanted = argparse.ArgumentParser(description="Fit clouds of growing size; finished sizes are skipped.")
     wanted.add_argument("--data", type=Path, default=DATA)
     wanted.add_argument("--shape", choices=SHAPES, default="minilm-wordllama")
+    wanted.add_argument("--effort", choices=("quick", "standard", "thorough"), default="standard")
     wanted.add_argument("--rows", type=int, nargs="*", default=list(ROWS))
     wanted.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "crossvec-scale", help="for made rows")
     given = wanted.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "2")
     for rows in given.rows:
-        measure(given.data, given.shape, rows, given.folder)
+        measure(given.data, given.shape, rows, given.effort, given.folder)
 
 
 if __name__ == "__main__":

@@ -322,6 +322,7 @@ def by_rows() -> str:
     """One line a size: what a fit of ever more rows takes, and what it gains; then how time and memory grow."""
     paths = (HERE / "results/fit-at-scale").glob("*.json")
     read = [json.loads(path.read_text(encoding="utf-8")) | {"error": None} for path in paths]
+    read = [r | {"shape": r["shape"] + ("" if r.get("effort", "standard") == "standard" else f", {r['effort']}")} for r in read]
     found = sorted(read, key=lambda r: (r["shape"], r["rows"]))
     lines = []
     for r in found:
