@@ -47,8 +47,8 @@ SURE, LOST = 0.8, 0.25
 """At or above SURE the status is aligned, below LOST failed."""
 
 EVIDENCE = ("thirds", "first_thirds", "reliability", "local", "local_reliability", "chance", "size", "usable")
-WEIGHTS = {"shapes": 19.6, "reliability": 17.9, "thirds": 13.0}
-BIAS = -27.5
+WEIGHTS = {"shapes": 19.7, "reliability": 18.0, "thirds": 13.1}
+BIAS = -27.7
 
 
 @dataclass(frozen=True)
