@@ -173,10 +173,11 @@ def verdict() -> Figure:
     lines = (RESULTS / "verdict" / "runs.jsonl").read_text(encoding="utf-8").splitlines()
     runs = [one for one in map(json.loads, lines) if one["evidence"].get("usable")]
     rng = np.random.default_rng(0)
+    related = [one for one in runs if one["kind"].split("-")[0] in ("real", "topics")]
     kinds = {
-        "unrelated clouds": [one for one in runs if one["kind"] != "real"],
-        "top-1 at most half of the paired ceiling": [one for one in runs if one["kind"] == "real" and one["share"] <= 0.5],
-        "top-1 above half of it": [one for one in runs if one["kind"] == "real" and one["share"] > 0.5],
+        "unrelated clouds": [one for one in runs if one not in related],
+        "top-1 at most half of the paired ceiling": [one for one in related if one["share"] <= 0.5],
+        "top-1 above half of it": [one for one in related if one["share"] > 0.5],
     }
     figure, axes = plt.subplots(figsize=(7, 2.2), layout="constrained")
     for level, (group, colour) in enumerate(zip(kinds.values(), (BAD, TARGET, SOURCE), strict=True)):
