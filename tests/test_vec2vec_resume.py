@@ -36,13 +36,13 @@ def clouds() -> tuple[Tensor, Tensor]:
     return tuple(unit(torch.randn(n, d, generator=generator)) for n, d in ((150, 9), (140, 7)))  # type: ignore[return-value]
 
 
-def fit(folder: Path | None, stop: int | None = None, **changed: Any) -> Alignment:
-    """Fit, to the end or until progress was told `stop` times."""
+def fit(folder: Path | None, stop: int | None = None, how: type[BaseException] = Stopped, **changed: Any) -> Alignment:
+    """Fit, to the end or until progress was told `stop` times, and then end by raising `how`."""
     told = iter(range(10**6))
 
     def progress(_doing: str, _fraction: float) -> None:
         if next(told) == stop:
-            raise Stopped
+            raise how
 
     settings = {**SETTINGS, **changed}
     settings |= {"checkpoint": str(folder)} if folder else {"every": 0}
@@ -64,6 +64,19 @@ def uninterrupted() -> Alignment:
 
 def test_checkpoints_change_nothing(uninterrupted: Alignment, tmp_path: Path) -> None:
     assert_same(fit(tmp_path), uninterrupted)
+
+
+def test_ctrl_c_says_that_what_was_trained_is_kept(uninterrupted: Alignment, tmp_path: Path) -> None:
+    with pytest.raises(UnfinishedError, match="is kept in") as told:
+        fit(tmp_path, stop=STEPS // 2, how=KeyboardInterrupt)
+    assert "same line" in told.value.hint
+    assert_same(fit(tmp_path), uninterrupted)
+
+
+@pytest.mark.parametrize("stop", [2, STEPS // 2])
+def test_ctrl_c_without_a_checkpoint_stays_what_it_is(stop: int, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit(None if stop > 2 else tmp_path, stop=stop, how=KeyboardInterrupt)
 
 
 @pytest.mark.parametrize("seed", range(3))

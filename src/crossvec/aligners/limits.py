@@ -47,7 +47,8 @@ def check(aligner: Any, least: Mapping[str, int] | None = None, **ranges: Range)
         value = getattr(aligner, key)
         if get_origin(wanted) is Literal:
             if value not in get_args(wanted):
-                raise _refusal(key, value, f"use one of {', '.join(get_args(wanted))}")
+                # An empty choice leaves it to the preset: nobody types it.
+                raise _refusal(key, value, f"use one of {', '.join(filter(None, get_args(wanted)))}")
         elif wanted is int:
             low = (least or {}).get(key, 0 if key == "seed" else 1)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:

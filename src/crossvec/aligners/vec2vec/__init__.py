@@ -38,7 +38,7 @@ from crossvec.aligners.vec2vec.seeds import Found, best_of
 from crossvec.aligners.vec2vec.teacher import taught_by
 from crossvec.aligners.vec2vec.training import Precision, Recipe, Scores, Training, refuse_precision
 from crossvec.aligners.vec2vec.warm import start_at, weight
-from crossvec.errors import SettingError
+from crossvec.errors import SettingError, UnfinishedError
 
 __all__ = ["PRESETS", "Neural", "Preset", "Vec2Vec"]
 
@@ -311,7 +311,7 @@ def train(
 
     It is asked once, and only when a seed has no checkpoint to go on from. `network` makes the network where it is not a new
     one, and is told whether it starts there: parts that it froze stay. `pairs` are rows of the first two spaces. Raises
-    what `Training` raises, and MissingExtraError for events without tensorboard.
+    what `Training` raises, MissingExtraError for events without tensorboard, UnfinishedError for Ctrl-C once a checkpoint is there.
     """
     where = device or next(iter(spaces.values())).device
     settings.refuse_early({} if network else spaces, 0 if pairs is None else len(pairs), where)
@@ -323,7 +323,13 @@ def train(
         maps = {} if one.started() else found()
         return prepared(one, spaces, judged, linear=maps, network=network, pairs=pairs, device=where)
 
-    return best_of(make, settings.seed, settings.seeds, Path(settings.events) if settings.events else None, progress)
+    try:
+        return best_of(make, settings.seed, settings.seeds, Path(settings.events) if settings.events else None, progress)
+    except KeyboardInterrupt:
+        if settings.checkpoint and any(Path(settings.checkpoint).glob("seed-*.safetensors")):
+            told = f"interrupted; what was trained so far is kept in {settings.checkpoint}"
+            raise UnfinishedError(told, "the same line goes on from there") from None
+        raise
 
 
 def prepared(
