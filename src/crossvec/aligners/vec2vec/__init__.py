@@ -311,7 +311,7 @@ def train(
 
     It is asked once, and only when a seed has no checkpoint to go on from. `network` makes the network where it is not a new
     one, and is told whether it starts there: parts that it froze stay. `pairs` are rows of the first two spaces. Raises
-    what `Training` raises, MissingExtraError for events without tensorboard, UnfinishedError for Ctrl-C once a checkpoint is there.
+    what `Training` raises, MissingExtraError for events without tensorboard, UnfinishedError for Ctrl-C after a checkpoint.
     """
     where = device or next(iter(spaces.values())).device
     settings.refuse_early({} if network else spaces, 0 if pairs is None else len(pairs), where)
