@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import orthonormal
+from rich.console import Console
 from torch import Tensor
 
 from crossvec.aligners import Alignment, Linear, create
@@ -17,6 +18,7 @@ from crossvec.aligners import heldout as module
 from crossvec.aligners.heldout import HeldOut, held_out
 from crossvec.fitting import FEWEST_PAIRS, fit
 from crossvec.geometry import unit
+from crossvec.report.text import fitted
 from crossvec.space import Space
 from crossvec.translator import Translator
 
@@ -103,6 +105,57 @@ def test_more_pairs_say_the_same_more_surely() -> None:
     assert few.low < (many.low + many.high) / 2 < few.high
 
 
+def noise(n: int, d: int = 64) -> tuple[Tensor, Tensor]:
+    """Two clouds that have nothing in common, of which a map can learn few pairs by heart."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (unit(torch.randn(n, d, generator=generator)) for _ in range(2))
+    return x, y
+
+
+@pytest.mark.parametrize("how", ["the same pairs", "copies of the rows"])
+def test_pairs_given_again_and_again_are_no_more_evidence_than_once(how: str) -> None:
+    (x, y), times = noise(600), 15
+    pairs = same(40).repeat(times, 1)
+    if how == "copies of the rows":
+        x, y = (torch.cat([side[40:].contiguous(), side[:40].repeat(times, 1)]) for side in (x, y))
+        pairs = same(40 * times) + 560
+    found = held_out(lambda some: create("procrustes").fit(x, y, pairs=some), x, y, pairs)
+    assert found is not None and found.status == "failed"
+    assert found.pairs == 40
+
+
+def test_pairs_that_share_a_row_are_never_on_both_sides() -> None:
+    x, y, rotation = turned(300)
+    pairs = torch.cat([same(20), torch.tensor([[0, 1], [5, 200], [100, 7]])])
+    taught: list[Tensor] = []
+
+    def learn(some: Tensor) -> Alignment:
+        taught.append(some)
+        return Alignment(rotation, rotation)
+
+    found = held_out(learn, x, y, pairs)
+    assert found is not None and found.pairs == 19  # 0 and 1 hang together
+    for some in taught:
+        left = pairs[~(pairs[:, None] == some).all(2).any(1)]
+        assert not torch.isin(left[:, 0], some[:, 0]).any() and not torch.isin(left[:, 1], some[:, 1]).any()
+    assert held_out(learn, x, y, torch.stack([torch.zeros(30, dtype=torch.long), torch.arange(30)], dim=1)) is None
+
+
+def test_chance_is_near_nothing_on_sides_of_any_size() -> None:
+    x, y = noise(4000)[0], noise(60)[1]
+    lost = Linear.of(turned(9, d=64)[2].weight)
+    found = held_out(lambda _: Alignment(lost, lost), x, y, same(60))
+    assert found is not None
+    assert (found.low + found.high) / 2 == pytest.approx(0, abs=0.06)
+
+
+def test_a_map_to_what_are_no_numbers_is_called_failed() -> None:
+    x, y, _ = turned(100)
+    broken = Linear.of(torch.full((8, 8), torch.nan))
+    found = held_out(lambda _: Alignment(broken, broken), x, y, same(100))
+    assert found is not None and found.status == "failed"
+
+
 def test_two_pairs_leave_nothing_to_hold_out() -> None:
     x, y, rotation = turned(60)
     assert held_out(lambda _: Alignment(rotation, rotation), x, y, same(2)) is None
@@ -146,6 +199,30 @@ def test_the_status_is_saved_and_turned_round_and_without_pairs_it_is_the_verdic
     assert unknown.verdict is not None and unknown.status == unknown.verdict.status
     assert replace(unknown, verdict=None).status is None
     assert replace(unknown, card={"held_out": {"status": "splendid"}}).status == unknown.status, "a card may be edited"
+
+
+def test_what_a_card_tells_is_read_back_and_what_it_does_not_tell_whole_is_none() -> None:
+    whole = HeldOut(1.5, 9.0, 10, 100, 0.9, 1.0)
+    assert HeldOut.read(whole.to_json()) == whole
+    old = {key: value for key, value in whole.to_json().items() if key not in ("low", "high", "status")}
+    for told in (old, None, [], "aligned", 7, {**whole.to_json(), "low": float("nan")}, {**whole.to_json(), "pairs": None}):
+        assert HeldOut.read(told) is None
+    for value in ("many", True, [1], 10**400):
+        assert HeldOut.read({**whole.to_json(), "pool": value}) is None
+
+
+@pytest.mark.parametrize("told", [{"among_target": 1.2, "among_translated": 1.3, "pairs": 9, "pool": 90}, [1], {"pairs": "x"}])
+def test_a_card_of_an_older_version_or_of_another_hand_is_shown_and_saved_again(told: Any, tmp_path: Path) -> None:
+    x, y = stretched(60)
+    made = fit(Space.of(x), Space.of(y), "procrustes", pairs=np.stack([np.arange(50)] * 2, axis=1))
+    old = replace(made, card={**made.card, "held_out": told})
+    again = Translator.load(old.save(tmp_path / "old"))
+    assert made.verdict is not None and again.held_out is None and again.status == made.verdict.status
+    assert "Known pairs held out" not in (tmp_path / "old" / "README.md").read_text()
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(fitted(again))
+    assert "verdict:" in shown.get()
 
 
 @pytest.mark.parametrize("carries", ["rows", "queries", "both"])

@@ -13,7 +13,7 @@ from functools import cache
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 TINY = 1e-9
@@ -89,10 +89,22 @@ def distinct(x: Float[Tensor, "n d"]) -> Float[Tensor, "u d"]:
 
     Copies fall on the same point of any line, so sorting along one brings them together.
     """
+    order, new = _along_a_line(x)
+    return x[order[new].sort().values]
+
+
+def copies(x: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
+    """Return a number for each unit row, the same for those that repeat one another."""
+    order, new = _along_a_line(x)
+    return torch.empty_like(order).index_copy_(0, order, new.cumsum(0) - 1)
+
+
+def _along_a_line(x: Float[Tensor, "n d"]) -> tuple[Int[Tensor, " n"], Bool[Tensor, " n"]]:
+    """Return an order of unit rows that brings copies together, and which of them in that order repeat none before."""
     line = torch.randn(x.shape[1], generator=torch.Generator().manual_seed(0)).to(x)
     order = (x @ line).argsort()
     again = (x[order[1:]] * x[order[:-1]]).sum(1) > 1 - 1e-6
-    return x[torch.cat([order[:1], order[1:][~again]]).sort().values]
+    return order, torch.cat([torch.ones_like(order[:1], dtype=torch.bool), ~again])
 
 
 @cache

@@ -2,7 +2,7 @@
 
 In    card (JSON-able), tensors by name     what a Translator is made of
 Out   FOLDER/translator.safetensors, card.json, README.md
-Uses  stores.atomic (names of what is not finished); safetensors; never pickle
+Uses  aligners.heldout; stores.atomic (names of what is not finished); safetensors; never pickle
 
 A model card's README is written beside the numbers, so the folder explains itself where models are shared.
 """
@@ -27,6 +27,7 @@ from safetensors.torch import load as parse
 from safetensors.torch import save as serialise
 from torch import Tensor, contiguous_format
 
+from crossvec.aligners.heldout import HeldOut
 from crossvec.errors import TranslatorError, UnfinishedError, UsageError
 from crossvec.stores.atomic import beside, remains
 
@@ -215,7 +216,7 @@ def _readme(card: Mapping[str, Any], name: str) -> str:
     source, target = ({"name": side, **card["frames"][side], **(card.get(side) or {})} for side in ("source", "target"))
     verdict = card.get("verdict")
     judged = f"**{verdict['status']}**, probability {verdict['probability']:.2f}" if verdict else "not judged"
-    held = card.get("held_out")
+    held = HeldOut.read(card.get("held_out"))
     by_pairs = _by_pairs(held)
     evidence = "".join(f"| {key} | {value} |\n" for key, value in ((verdict or {}).get("evidence") or {}).items())
     return f"""---
@@ -261,12 +262,12 @@ few known pairs before you rely on it. `card.json` holds every setting, the evid
 """
 
 
-def _by_pairs(held: Any) -> str:
+def _by_pairs(held: HeldOut | None) -> str:
     """Return what the model card says of known pairs that were held out, which decide where there are any."""
     if not held:
         return ""
     return (
-        f"Known pairs held out say **{held['status']}**, and they decide: of {held['pairs']} the partner was found at rank"
-        f" {held['among_target']:.2f} among {held['pool']} rows of the target, and at rank {held['among_translated']:.2f} by"
+        f"Known pairs held out say **{held.status}**, and they decide: of {held.pairs} the partner was found at rank"
+        f" {held.among_target:.2f} among {held.pool} rows of the target, and at rank {held.among_translated:.2f} by"
         " the target's rows among translated ones (geometric means, 1 is best).\n\nThe verdict: "
     )

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from crossvec import saved
-from crossvec.aligners.heldout import Status
+from crossvec.aligners.heldout import HeldOut, Status
 from crossvec.aligners.maps import Linear, Map, rebuild
 from crossvec.errors import SpaceError, TranslatorError
 from crossvec.space import Space
@@ -131,11 +131,14 @@ class Translator:
 
         None when nobody judged. Pairs decide because the verdict is made for maps learned without them (docs/decisions/0006).
         """
-        told = self.card.get("held_out")
-        status = told.get("status") if isinstance(told, Mapping) else None
-        if status in get_args(Status):
-            return cast(Status, status)
+        if held := self.held_out:
+            return held.status
         return self.verdict.status if self.verdict else None
+
+    @property
+    def held_out(self) -> HeldOut | None:
+        """Return what known pairs say that were held out of the fit, as the card tells; None where there were none."""
+        return HeldOut.read(self.card.get("held_out"))
 
     @torch.no_grad()
     def translate(self, rows: Shaped[np.ndarray, "..."]) -> Float[np.ndarray, "k dy"]:

@@ -2,7 +2,7 @@
 
 In    what learns a map from pairs; x (n, dx), y (m, dy) float32, centred, rows of unit length; pairs (p, 2)
 Out   HeldOut     the geometric mean of the ranks at which partners are found, by either way of searching; whether that is near
-Uses  geometry, metrics
+Uses  geometry, metrics; scipy
 
 Which map is best depends on who searches where. Measured between three encoders with 100 to 4,000 pairs (4 directions): a
 translated row finds its partner among the target's rows at a better rank by Procrustes; a row of the target finds its own among
@@ -18,15 +18,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from crossvec.aligners import Alignment
-from crossvec.geometry import unit
+from crossvec.geometry import copies, unit
 from crossvec.metrics import Ranks
 
 __all__ = ["ARRIVED", "Carries", "HeldOut", "Status", "held_out"]
@@ -82,6 +83,17 @@ class HeldOut:
         """Return whether the map arrived, in the Verdict's words: surely, surely not, or too few pairs to tell."""
         return "aligned" if self.low > ARRIVED else "failed" if self.high < ARRIVED else "uncertain"
 
+    @classmethod
+    def read(cls, told: Any) -> HeldOut | None:
+        """Return what a card tells; None where it tells nothing, or not all of it, as cards of older versions do."""
+        try:
+            found = cls(**{one.name: told[one.name] for one in fields(cls)})
+            numbers = [float(value) for value in asdict(found).values() if not isinstance(value, (str, bool))]
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
+        whole = len(numbers) == len(fields(cls)) and all(map(math.isfinite, numbers))
+        return found if whole else None
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         return {**asdict(self), "status": self.status}
@@ -95,18 +107,26 @@ def held_out(
     *,
     seed: int = 0,
 ) -> HeldOut | None:
-    """Rank partners under maps that have not learned from them; None for fewer than three pairs, which leave nothing out."""
+    """Rank partners under maps that have not learned from them; None for fewer than three pairs, which leave nothing out.
+
+    Pairs that share a row, or a copy of one, are learned from or held out together, and count as one: what a map was taught is
+    no evidence, and what is said twice is not said more surely.
+    """
     generator = torch.Generator().manual_seed(seed)
     pools = [torch.randperm(len(side), generator=generator)[:POOL].to(pairs.device) for side in (x, y)]
     logs: list[tuple[Tensor, Tensor]] = []
     sizes: list[int] = []
-    for learned, judged in _splits(len(pairs), generator):
-        carry, (rows_x, rows_y) = learn(pairs[learned.to(pairs.device)]).map, pairs[judged.to(pairs.device)].unbind(1)
-        more_x, more_y = (pool[~torch.isin(pool, rows)] for pool, rows in zip(pools, (rows_x, rows_y), strict=True))
+    group, first = _groups(x, y, pairs)
+    for learned, judged in _splits(len(first), generator):
+        carry = learn(pairs[torch.isin(group, learned.to(pairs.device))]).map
+        apart = pairs[torch.isin(group, judged.to(pairs.device))].unbind(1)
+        rows_x, rows_y = pairs[first[judged.to(pairs.device)]].unbind(1)
+        more_x, more_y = (pool[~torch.isin(pool, rows)] for pool, rows in zip(pools, apart, strict=True))
         mapped, truth = unit(carry(x[rows_x])), unit(y[rows_y])
         found = _ranks(mapped, torch.cat([truth, unit(y[more_y])])), _ranks(truth, torch.cat([mapped, unit(carry(x[more_x]))]))
         logs.append((found[0].mid.log(), found[1].mid.log()))
-        sizes.append((found[0].pool + found[1].pool) // 2)
+        # The mean of the two logarithms, as that of the ranks: one side may have far fewer rows.
+        sizes.append(round(math.sqrt(found[0].pool * found[1].pool)))
     if not logs:
         return None
     forward, backward = (torch.cat(side) for side in zip(*logs, strict=True))
@@ -124,6 +144,26 @@ def _nearness(logs: Float[Tensor, " p"], pool: int) -> tuple[float, float]:
     return float(near.mean()) - slack, float(near.mean()) + slack
 
 
+def _groups(
+    x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], pairs: Int[Tensor, "p 2"]
+) -> tuple[Int[Tensor, " p"], Int[Tensor, " g"]]:
+    """Return the group of each pair, and the first pair of each group, in their order: other groups share no row with it."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    ends = []
+    for side, rows in zip((x, y), pairs.unbind(1), strict=True):
+        once, back = np.unique(rows.cpu().numpy(), return_inverse=True)
+        ends.append(copies(side[torch.from_numpy(once).to(side.device)]).cpu().numpy()[back])
+    left, right = ends[0], ends[1] + ends[0].max() + 1
+    size = int(right.max()) + 1
+    label = connected_components(coo_matrix((np.ones(len(left)), (left, right)), (size, size)), directed=False)[1][left]
+    _, first, group = np.unique(label, return_index=True, return_inverse=True)
+    order = first.argsort()
+    group = order.argsort()[group]
+    return torch.from_numpy(group).to(pairs.device), torch.from_numpy(first[order]).to(pairs.device)
+
+
 def _splits(p: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield which pairs to learn from and which to hold out; at least two are learned from."""
     order = torch.randperm(p, generator=generator)
@@ -136,7 +176,7 @@ def _splits(p: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor
 
 
 def _ranks(queries: Float[Tensor, "q d"], pool: Float[Tensor, "r d"]) -> Ranks:
-    """Return where the row of the same number lies in the pool."""
+    """Return where the row of the same number lies in the pool, on the CPU; last where scores are no numbers."""
     scores = queries @ pool.T
     own = scores.diagonal()[:, None]
-    return Ranks((scores > own).sum(1), (scores == own).sum(1) - 1, len(pool))
+    return Ranks((~(scores <= own)).sum(1).cpu(), ((scores == own).sum(1) - 1).cpu().clamp_min(0), len(pool))

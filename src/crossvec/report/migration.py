@@ -119,8 +119,8 @@ def _verdict(it: Plan) -> list[RenderableType]:
         f"{card.get('aligner', 'unknown aligner')}, {it.pairs:,} pairs" if it.pairs else f"{card.get('aligner', '?')}, unpaired"
     )
     judged = f"verdict {verdict.status}, probability {verdict.probability:.2f}" if verdict else "not judged"
-    if held := card.get("held_out"):
-        judged = f"{held['status']} by {held['pairs']:,} pairs held out"
+    if held := it.translator.held_out:
+        judged = f"{held.status} by {held.pairs:,} pairs held out"
     return [line(("translator: ", "bold"), f"{learned}; {judged}")]
 
 
@@ -187,7 +187,9 @@ def _why(gate: Gate, it: Retention | None, least: float, plan: Plan) -> str:
         return "the interval reaches to both sides of it: measure with more, --sample"
     if plan.doubts:
         return "the doubts above leave it open whether the new model's queries find these rows: give --encoder and texts"
-    told = "few pairs leave" if plan.translator.card.get("held_out") else "the verdict leaves"
+    if plan.translator.status == "failed":
+        return "the translator is judged failed: queries may find nothing where neighbours are kept; give --encoder and texts"
+    told = "few pairs leave" if plan.translator.held_out else "the verdict leaves"
     return f"{told} it open whether the new model's queries find these rows: give --encoder and texts"
 
 

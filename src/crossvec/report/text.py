@@ -15,6 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from crossvec.aligners.heldout import HeldOut
 from crossvec.diagnostics import Likeness, Profile
 from crossvec.evaluation import Direction, Ranking, Scores
 from crossvec.stores import Description
@@ -66,8 +67,8 @@ def fitted(translator: Translator, folder: Any = None) -> RenderableType:
             ranks = (f"{one[way]:.2f}" for way in ("among_target", "among_translated"))
             table.add_row(one["aligner"], *ranks, "kept" if one["aligner"] == card["aligner"] else "")
         parts.append(table)
-    if told := card.get("held_out"):
-        parts.append(_by_pairs(told))
+    if held_out := translator.held_out:
+        parts.append(_by_pairs(held_out))
         if it := translator.verdict:
             parts.append(note(f"the verdict, which looks at no pairs: {it.status}, probability {it.probability:.2f}"))
     elif translator.verdict:
@@ -81,13 +82,13 @@ def fitted(translator: Translator, folder: Any = None) -> RenderableType:
     return Group(*parts)
 
 
-def _by_pairs(it: Mapping[str, Any]) -> RenderableType:
+def _by_pairs(it: HeldOut) -> RenderableType:
     """Say what known pairs say of a map that has not learned from them."""
     return line(
         ("pairs held out: ", "bold"),
-        (it["status"], f"bold {COLOUR[it['status']]}"),
-        f", {it['pairs']:,} find their partner among {it['pool']:,} at rank {it['among_target']:.2f}, and are found at rank"
-        f" {it['among_translated']:.2f} (geometric means; nearness {max(it['low'], 0):.2f} to {min(it['high'], 1):.2f} of 1)",
+        (it.status, f"bold {COLOUR[it.status]}"),
+        f", {it.pairs:,} find their partner among {it.pool:,} at rank {it.among_target:.2f}, and are found at rank"
+        f" {it.among_translated:.2f} (geometric means; nearness {max(it.low, 0):.2f} to {min(it.high, 1):.2f} of 1)",
     )
 
 

@@ -98,7 +98,7 @@ def opened(
 ) -> Catalogue:
     """Load translators and the models that they embed with.
 
-    Raises UsageError for names that are wrong or given twice, and for a translator whose verdict is `failed` unless `force`;
+    Raises UsageError for names that are wrong or given twice, and for a translator whose status is `failed` unless `force`;
     TranslatorError for a folder that holds none, or a model whose rows its translator does not read; and what
     `encoders.open` raises.
     """
