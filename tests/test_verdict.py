@@ -68,6 +68,16 @@ def test_a_map_that_carries_all_rows_to_one_point_is_no_alignment(world: World) 
     )
 
 
+def test_a_map_of_which_a_part_is_no_number_is_no_alignment(world: World) -> None:
+    w = true_map(world).clone()
+    w[:, 3] = torch.nan
+    assert (told(*clouds(world), w).status, told(*clouds(world), w).evidence["usable"]) == ("failed", 0.0)
+    sure = dict.fromkeys(EVIDENCE, 0.9) | {"chance": 0.1, "usable": 1.0}
+    assert probability(sure) > 0.9
+    for piece in EVIDENCE:
+        assert probability({**sure, piece: float("nan")}) == 0.0
+
+
 def test_copies_of_a_few_rows_are_as_few_rows(world: World) -> None:
     """A hundred rows are too few to say anything, however often they come."""
     x, y = clouds(world)

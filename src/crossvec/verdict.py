@@ -84,7 +84,7 @@ def judge(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alignme
 
 def probability(found: Mapping[str, float]) -> float:
     """Return the probability that top-1 is above half of what paired data would reach, given the evidence."""
-    if not found["usable"]:
+    if not found["usable"] or not all(map(math.isfinite, found.values())):
         return 0.0
     seen = readings(found)
     logit = BIAS + sum(weight * seen[name] for name, weight in WEIGHTS.items())
@@ -119,7 +119,8 @@ def evidence(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alig
     `chance`: the most that rotations make of third moments with nothing in common, on the axes of `first_thirds`: in few
     dimensions a search carries anything to anything.
     `size`: log10 of the smaller number of rows.
-    `usable`: 1, or 0 when the translated rows have no spread, or too few of the rows are distinct to say anything.
+    `usable`: 1, or 0 when the translated rows have no spread or are no numbers, or when too few of the rows are distinct to say
+    anything.
     """
     generator = torch.Generator().manual_seed(seed)
     rows_x, rows_y = _sample(x, generator), _sample(y, generator)
@@ -127,7 +128,7 @@ def evidence(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alig
     size = math.log10(max(min(len(x), len(y)), 1))
     nothing = {**dict.fromkeys(EVIDENCE, 0.0), "size": size}
     few = min(len(rows_x), len(rows_y)) < 2 * ROWS_PER_CLUSTER or rows_y.shape[1] < 3
-    if few or not bool((mapped.var(0) > TINY).any()):
+    if few or not bool(mapped.isfinite().all() and (mapped.var(0) > TINY).any()):
         return nothing
     p = rows_x @ _rotation(rows_x, unit(mapped - mapped.mean(0)))
     p = unit(p - p.mean(0))
