@@ -101,6 +101,17 @@ def test_a_copy_is_perfect():
     assert (found.top(1), found.mean_rank, found.foscttm) == (1, 1, 0)
 
 
+@pytest.mark.parametrize("d", [768, 3072])
+def test_near_copies_in_many_columns_are_perfect_and_level_with_themselves(d):
+    """Sums of 768 products and more differ by more than a tie where they are added in another order."""
+    generator = torch.Generator().manual_seed(0)
+    a = unit(torch.randn(4096, d, generator=generator))
+    found = metrics.retrieve(a, unit(a + 0.005 * torch.randn(4096, d, generator=generator)))
+    for way in (found.plain.forward, found.plain.backward, found.csls.forward, found.csls.backward):
+        assert way.tied.min() >= 0
+        assert (way.top(1), way.mean_rank) == (1.0, 1.0)
+
+
 @pytest.mark.parametrize("n", [2, 257, 1000])
 def test_a_constant_map_scores_exactly_at_chance_both_ways(n):
     _, pool = noisy_pairs(n=n)

@@ -148,7 +148,7 @@ def retrieve(
         radii = csls_radii(queries, pool, csls_neighbours, chunk=step, over=over, progress=lambda f: progress(f / passes))
     counts = torch.zeros(passes, 2, 2, n, dtype=torch.int64, device=pool.device)  # rule; forward, backward; above, level; row
     done = 0
-    for rows, found in over(_tallies, queries, pool, step, torch.einsum("nd,nd->n", queries, pool), *radii):
+    for rows, found in over(_tallies, queries, pool, step, (queries * pool).sum(1), *radii):
         for rule, forward, backward in zip(counts, found[::2], found[1::2], strict=True):
             rule[0, :, rows] += forward
             rule[1] += backward
@@ -161,6 +161,8 @@ def retrieve(
 
 def _tallies(rows: slice, block: Float[Tensor, "c n"], own: Float[Tensor, " n"], *radii: Float[Tensor, " n"]) -> Found:
     """Count who scores above, and at least level with, the true matches: forward (2, c) and backward (2, n), rule by rule."""
+    # Summed in another order its own score may differ by more than TIE, and the true match must be level with itself.
+    block[:, rows].diagonal().copy_(own[rows])
     rules = [(block, block, own, own)]
     if radii:
         of_query, of_pool = radii
