@@ -227,6 +227,8 @@ def test_a_wrong_config_file_is_refused_with_the_nearest_right_name(crossvec: Ru
         ("translate t a.npy nofolder/o.npy", "nofolder"),
         ("translate t a.npy o.xyz", ".xyz"),
         ("translate t a.npy o.npy --batch 0", "0 is not in the range"),
+        ("translate t a.npy a.npy", "is the source itself"),
+        ("translate t a.npy?rows=0:9 ./a.npy", "is the source itself"),
         ("evaluate t eb.npy ea.npy", "swap source and target"),
         ("evaluate t ea.npy b.npy", "500"),
         ("inspect", "Missing argument 'STORE'"),
