@@ -21,6 +21,7 @@ from crossvec.geometry import unit
 from crossvec.report.text import fitted
 from crossvec.space import Space
 from crossvec.translator import Translator
+from crossvec.verdict import Verdict
 
 
 def same(n: int) -> Tensor:
@@ -185,6 +186,17 @@ def test_known_pairs_decide_over_maps_that_did_not_learn_from_them_too() -> None
     pairs = np.stack([np.arange(100)] * 2, axis=1)
     same_space, other = (fit(Space.of(z), Space.of(to.astype(np.float32)), "identity", pairs=pairs) for to in (z, z[::-1]))
     assert (same_space.status, other.status) == ("aligned", "failed")
+
+
+def test_too_few_pairs_to_tell_leave_a_verdict_of_aligned_as_it_is() -> None:
+    x, y = stretched(400)
+    known = fit(Space.of(x), Space.of(y), "identity", pairs=np.stack([np.arange(12)] * 2, axis=1))
+    held = {**known.card["held_out"], "low": 0.7, "high": 1.0, "status": "uncertain"}
+    unsure = replace(known, card={**known.card, "held_out": held})
+    for said, status in (("aligned", "aligned"), ("uncertain", "uncertain"), ("failed", "uncertain")):
+        assert replace(unsure, verdict=Verdict(said, 0.5, {})).status == status
+    failed = replace(known, card={**known.card, "held_out": {**held, "low": 0.0, "high": 0.1, "status": "failed"}})
+    assert replace(failed, verdict=Verdict("aligned", 0.9, {})).status == "failed"
 
 
 def test_the_status_is_saved_and_turned_round_and_without_pairs_it_is_the_verdicts(tmp_path: Path) -> None:

@@ -147,6 +147,13 @@ def test_a_target_that_agrees_with_itself_better_than_real_ones_gains_nothing_by
     )
 
 
+@given(found)
+def test_agreement_with_shapes_that_are_noise_is_none(seen: Mapping[str, float]) -> None:
+    """A Gaussian cloud's clusters are all shaped alike but for sampling: dividing by that would make much of nothing."""
+    assert readings({**seen, "local_reliability": 0.05})["shapes"] == 0.0
+    assert readings({**seen, "local_reliability": -0.01})["shapes"] == 0.0
+
+
 # The calibration
 
 

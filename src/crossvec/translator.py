@@ -129,11 +129,13 @@ class Translator:
     def status(self) -> Status | None:
         """Return whether it arrived, as far as anybody knows: by known pairs held out of the fit, else by the verdict.
 
-        None when nobody judged. Pairs decide because the verdict is made for maps learned without them (docs/decisions/0006).
+        None when nobody judged. Pairs decide, as the verdict is made for maps learned without them (docs/decisions/0006); where
+        they are too few to tell, they do not take back its `aligned`.
         """
-        if held := self.held_out:
-            return held.status
-        return self.verdict.status if self.verdict else None
+        said, held = self.verdict.status if self.verdict else None, self.held_out
+        if held is None or (held.status == "uncertain" and said == "aligned"):
+            return said
+        return held.status
 
     @property
     def held_out(self) -> HeldOut | None:

@@ -41,13 +41,13 @@ MOST_CLUSTERS = 100
 FEWEST_AXES = 8  # in fewer dimensions two shapes are alike too easily to be sure of anything
 CHANCE_DRAWS, CHANCE_STARTS, CHANCE_STEPS = 6, 16, 60
 HALVINGS = 4  # of the target at random: one alone is off by some 3 %
-FAINT = 0.15  # shapes that agree less with themselves are noise
+FAINT = 0.15  # shapes that agree less with themselves are noise, and say nothing of an agreement with others
 ENOUGH = 0.65  # reliability that real encoders come to with all rows; more is a sign of a cloud of another kind
 SURE, LOST = 0.8, 0.25
 """At or above SURE the status is aligned, below LOST failed."""
 
 EVIDENCE = ("thirds", "first_thirds", "reliability", "local", "local_reliability", "chance", "size", "usable")
-WEIGHTS = {"shapes": 19.7, "reliability": 18.0, "thirds": 13.1}
+WEIGHTS = {"shapes": 19.7, "reliability": 17.9, "thirds": 13.2}
 BIAS = -27.7
 
 
@@ -96,12 +96,13 @@ def probability(found: Mapping[str, float]) -> float:
 def readings(found: Mapping[str, float]) -> dict[str, float]:
     """Return what WEIGHTS weigh, given the evidence.
 
-    `shapes`: `local` over its attenuation by sampling, at most 1: halves that agree by r have 2r / (1 + r) of the shapes of the
-    whole (Spearman 1910, Brown 1910).
+    `shapes`: `local` over its attenuation by sampling, at most 1, and 0 where that leaves noise: halves that agree by r have
+    2r / (1 + r) of the shapes of the whole (Spearman 1910, Brown 1910).
     """
     half = max(found["local_reliability"], 0.0)
+    whole = 2 * half / (1 + half)
     return {
-        "shapes": min(found["local"] / max(2 * half / (1 + half), FAINT), 1.0),
+        "shapes": min(found["local"] / whole, 1.0) if whole > FAINT else 0.0,
         "reliability": min(max(found["reliability"], 0.0), ENOUGH),
         "thirds": found["thirds"],
     }
