@@ -118,7 +118,8 @@ def translate(
     """Write the vectors of SOURCE, translated by the translator in FOLDER, to DEST; ids and payload come along.
 
     SOURCE may be a folder of Parquet shards, or a pattern such as 'shards/*.parquet'; DEST is then a folder, which gets a
-    shard for each, or a database. The same line, run again, does what is not done yet.
+    shard for each, or a database. The same line, run again, does what is not done yet. A file that is at
+    DEST already is replaced when the new one is whole.
     """
     from crossvec import fitting, report, stores
     from crossvec.translator import Translator
