@@ -24,6 +24,7 @@ import json
 import time
 from collections import Counter
 from dataclasses import fields
+from fnmatch import fnmatch
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -71,6 +72,8 @@ def cases() -> list[Case]:
     plan += [(pair, rows, "quick", kind) for pair, rows, kind in product(PAIRS, (10_000, 16_000), SHARED)]
     order = np.random.default_rng(0).permutation(len(plan))
     both = [plan[i] for i in order]
+    # Last, as they take longest: nothing in common, and as many rows as there are.
+    both += [(pair, 36_000, "quick", kind) for pair, kind in product(PAIRS[::2], UNRELATED)]
     return [
         {"source": a, "target": b, "rows": rows, "method": method, "kind": kind, "seed": 0}
         for (a, b), rows, method, kind in both
@@ -274,6 +277,7 @@ def main() -> None:
     parser.add_argument("--maps", type=Path, help="folder for the maps of finished cases, outside of the repository")
     parser.add_argument("--judge", action="store_true", help="fit nothing; write the lines of all maps there anew")
     parser.add_argument("--fit", action="store_true", help="fit weights to what runs.jsonl and the suites hold")
+    parser.add_argument("--only", default="*", help="fit the cases whose name matches, such as '*-36000-*'")
     parser.add_argument("--most", type=int, default=10_000, help="stop after so many cases")
     chosen = parser.parse_args()
     if chosen.fit:
@@ -285,7 +289,8 @@ def main() -> None:
     chosen.maps.mkdir(parents=True, exist_ok=True)
     clouds, where = Clouds(chosen.data), RESULTS / "runs.jsonl"
     if not chosen.judge:
-        todo = [case for case in cases() if not (chosen.maps / f"{name(case)}.json").exists()]
+        wanted = [case for case in cases() if fnmatch(name(case), chosen.only)]
+        todo = [case for case in wanted if not (chosen.maps / f"{name(case)}.json").exists()]
         for case in todo[: chosen.most]:
             fitted(case, clouds, chosen.maps)
     kept = [line for line in where.read_text(encoding="utf-8").splitlines() if "from" in json.loads(line)]

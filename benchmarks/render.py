@@ -387,6 +387,22 @@ def by_pairs() -> str:
     return told([r | {"error": None} for r in read], table(head, lines))
 
 
+def by_command() -> str:
+    """One line a command that something was promised of: medians of its rounds."""
+    what = {"help": "`--help`", "demo": "`demo`", "evaluate": "`evaluate`, 65,536 pairs of 768 columns"}
+    paths = {name: HERE / "results/commands" / f"{name}.json" for name in what}
+    found = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
+    lines = []
+    for name, r in found.items():
+        wall, cpu = (f"{median(one[key] for one in r['rounds']):.3g}" for key in ("wall", "cpu"))
+        memory = r["rounds"][0]["peak_memory_bytes"]
+        beside = f"one product of the clouds takes {r['product']['cpu']:.0f} CPU s" if "product" in r else ""
+        held = f"{memory / 2**30:.1f} GiB" if memory and name != "help" else "–"
+        lines.append([what[name], str(len(r["rounds"])), wall, cpu, held, f"{r['load_before']:.1f}", beside])
+    head = ["command", "rounds", "seconds", "CPU s", "peak memory", "load before", ""]
+    return told([r | {"error": None} for r in found.values()], table(head, lines))
+
+
 def exponent(runs: list[Result], what: str) -> float:
     """The slope of a line through the logarithms, by least squares."""
     x, y = ([log(r[key]) for r in runs] for key in ("rows", what))
@@ -508,6 +524,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "out-of-domain": by_text,
     "step-cost": by_cost,
     "scale": by_workers,
+    "commands": by_command,
     "fit-at-scale": by_rows,
     "held-out": by_pairs,
     "migrate": by_database,
