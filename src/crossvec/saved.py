@@ -263,11 +263,12 @@ few known pairs before you rely on it. `card.json` holds every setting, the evid
 
 
 def _by_pairs(held: HeldOut | None) -> str:
-    """Return what the model card says of known pairs that were held out, which decide where there are any."""
+    """Return what the model card says of known pairs that were held out, which decide unless they are too few to tell."""
     if not held:
         return ""
+    decide = "" if held.status == "uncertain" else ", and they decide"
     return (
-        f"Known pairs held out say **{held.status}**, and they decide: of {held.pairs} the partner was found at rank"
+        f"Known pairs held out say **{held.status}**{decide}: of {held.pairs} the partner was found at rank"
         f" {held.among_target:.2f} among {held.pool} rows of the target, and at rank {held.among_translated:.2f} by"
         " the target's rows among translated ones (geometric means, 1 is best).\n\nThe verdict: "
     )

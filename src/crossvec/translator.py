@@ -23,7 +23,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from crossvec import saved
-from crossvec.aligners.heldout import HeldOut, Status
+from crossvec.aligners import Status
+from crossvec.aligners.heldout import HeldOut
 from crossvec.aligners.maps import Linear, Map, rebuild
 from crossvec.errors import SpaceError, TranslatorError
 from crossvec.space import Space

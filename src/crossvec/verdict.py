@@ -19,13 +19,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crossvec.aligners import Alignment
+from crossvec.aligners import Alignment, Status
 from crossvec.aligners.objective import Moments
 from crossvec.aligners.refine import RIDGE
 from crossvec.aligners.search import SEARCH_AXES
@@ -59,7 +59,7 @@ class Verdict:
     `evidence`: the numbers it was read from.
     """
 
-    status: Literal["aligned", "uncertain", "failed"]
+    status: Status
     probability: float
     evidence: dict[str, float]
 
@@ -74,7 +74,7 @@ def judge(x: Float[Tensor, "n dx"], y: Float[Tensor, "m dy"], alignment: Alignme
     sure = probability(found)
     if min(x.shape[1], y.shape[1]) < FEWEST_AXES:
         sure = min(sure, 0.5)
-    status: Literal["aligned", "uncertain", "failed"] = "uncertain"
+    status: Status = "uncertain"
     if sure >= SURE:
         status = "aligned"
     elif sure < LOST:

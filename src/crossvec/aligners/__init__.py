@@ -21,9 +21,24 @@ from torch import Tensor
 from crossvec.aligners.maps import Linear, Map, Residual
 from crossvec.errors import SettingError, did_you_mean
 
-__all__ = ["ALIGNERS", "Aligner", "Alignment", "Effort", "Linear", "Map", "Residual", "Step", "create", "names", "settings"]
+__all__ = [
+    "ALIGNERS",
+    "Aligner",
+    "Alignment",
+    "Effort",
+    "Linear",
+    "Map",
+    "Residual",
+    "Status",
+    "Step",
+    "create",
+    "names",
+    "settings",
+]
 
 Effort = Literal["quick", "standard", "thorough"]
+Status = Literal["aligned", "uncertain", "failed"]
+"""Whether an alignment arrived."""
 Step = Callable[[str, float], None]
 """Progress: called with what is being done and the fraction of the fit that is finished, from 0 to 1."""
 

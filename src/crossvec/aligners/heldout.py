@@ -26,14 +26,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crossvec.aligners import Alignment
+from crossvec.aligners import Alignment, Status
 from crossvec.geometry import copies, unit
 from crossvec.metrics import Ranks
 
-__all__ = ["ARRIVED", "Carries", "HeldOut", "Status", "held_out"]
-
-Status = Literal["aligned", "uncertain", "failed"]
-"""Whether an alignment arrived."""
+__all__ = ["ARRIVED", "Carries", "HeldOut", "held_out"]
 
 Carries = Literal["rows", "queries", "both"]
 """What a map carries: `rows` that the target model's queries search, `queries` that search the target's rows, or both."""

@@ -23,8 +23,7 @@ import torch
 from jaxtyping import Float32, Int
 
 from crossvec import metrics
-from crossvec.aligners import Effort, Step
-from crossvec.aligners.heldout import Status
+from crossvec.aligners import Effort, Status, Step
 from crossvec.audit.inputs import Case, Split, centred, resized
 from crossvec.audit.scores import LEVEL
 from crossvec.encoders import Encoder

@@ -247,7 +247,6 @@ class Vec2Vec:
         Raises SettingError for settings that do not go together, UsageError for a checkpoint that cannot be read or written.
         """
         spaces = {"source": Rows.of(x), "target": Rows.of(y)}
-        self.refuse_early(spaces, 0 if pairs is None else len(pairs), x.device)
         begun = 0.3 if self.warm and start is None else 0.0
 
         def linear() -> Linears:
