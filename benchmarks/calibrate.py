@@ -1,15 +1,17 @@
 """calibrate — fits of known outcome, good, bad and unrelated: what the Verdict's probability is fitted on and scored by.
 
 In    DATA/NAME.npy (n, d), row i one text in every file; DATA/splits.json; DATA/texts.jsonl.gz for the topics
+      PERMUTED/layers-ORDER.npy, written by permuted.py: the texts under MiniLM with its layers in another order
 Out   results/verdict/runs.jsonl, one line a run: case, evidence, top-1 over the paired ceiling
       results/verdict/fit.json (--fit): logistic weights over these runs, AUROC and false alarms with whole directions and
       whole sizes held out, and what the shipped weights say of every suite, size and method
-Uses  run.py's rows, domain_shift's topics; crossvec.aligners, verdict; scikit-learn
+Uses  run.py's rows, domain_shift's topics, permuted's rows; crossvec.aligners, verdict; scikit-learn
 
 Cases: every directed pair of encoders x rows x effort from hopeless to standard; unrelated targets: a Gaussian with the
 target's covariance, the target with each coordinate shuffled over the rows, the target with each row's coordinates shuffled, a
 cloud of random clusters, and the target with each row shuffled in its own way, each ten times in the store; sides that share
-none, a quarter or half of their topics. They run in an order drawn once, so that any part of them is a sample of all.
+none, a quarter or half of their topics; MiniLM with its layers permuted on one side. They run in an order drawn once, so that
+any part of them is a sample of all; those that take longest come last.
 
 Resumable: a case whose map lies in --maps is not fitted again; `--judge` reads the evidence of all maps there, without a fit.
 Lines with `from` are of other programs and stay: rows of the suites, and runs of an earlier search whose maps end with the
@@ -34,6 +36,8 @@ import numpy as np
 import record
 import torch
 from domain_shift import cut_topics, topics_of
+from permuted import ORDERS
+from permuted import ROWS as ENCODED
 from torch import Tensor
 
 from crossvec.aligners import Alignment, Linear, aligner_class, create
@@ -52,6 +56,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 ROWS = (500, 1500, 3000, 5000, 10_000)
 UNRELATED = ("gaussian", "columns", "rows", "clusters", "copies")
 SHARED = ("topics-000", "topics-025", "topics-050")
+LAYERS = tuple(f"layers-{order}" for order in ORDERS)
 KEYS = ("source", "target", "rows", "method", "kind", "seed")
 PIECES = ("thirds", "first_thirds", "reliability", "local", "local_reliability")
 SUITES = ("wiki", "sample-size", "small-stores")
@@ -74,6 +79,9 @@ def cases() -> list[Case]:
     both = [plan[i] for i in order]
     # Last, as they take longest: nothing in common, and as many rows as there are.
     both += [(pair, 36_000, "quick", kind) for pair, kind in product(PAIRS[::2], UNRELATED)]
+    layered = [pair for pair in PAIRS if "minilm" in pair] + [("minilm", "minilm")]
+    for kind, (rows, method) in product(LAYERS, ((ENCODED, "standard"), (ENCODED // 2, "quick"))):
+        both += [(pair, rows, method, kind) for pair in layered]
     return [
         {"source": a, "target": b, "rows": rows, "method": method, "kind": kind, "seed": 0}
         for (a, b), rows, method, kind in both
@@ -87,16 +95,23 @@ def name(case: Case) -> str:
 class Clouds:
     """The rows of a case, drawn as run.py draws them."""
 
-    def __init__(self, data: Path) -> None:
-        self.data = data
+    def __init__(self, data: Path, permuted: Path | None) -> None:
+        self.data, self.permuted = data, permuted or data
         self.splits = json.loads((data / "splits.json").read_text(encoding="utf-8"))
-        self.vectors = {encoder: np.load(data / f"{encoder}.npy", mmap_mode="r", allow_pickle=False) for encoder in ENCODERS}
+
+    @cache  # noqa: B019 — one object a run of the program
+    def vectors(self, encoder: str) -> np.ndarray:
+        folder = self.permuted if encoder in LAYERS else self.data
+        return np.asarray(np.load(folder / f"{encoder}.npy", mmap_mode="r", allow_pickle=False))
 
     def rows(self, encoder: str, which: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.asarray(self.vectors[encoder][which], np.float32))
+        return torch.from_numpy(np.asarray(self.vectors(encoder)[which], np.float32))
 
-    def split(self, encoder: str, split: str) -> Tensor:
-        return self.rows(encoder, np.arange(*self.splits[split]))
+    def there(self, split: str, *encoders: str) -> np.ndarray:
+        """Return the numbers of the split's rows that these encoders have: of permuted ones not all texts are encoded."""
+        start, end = self.splits[split]
+        some = split != "eval" and any(encoder in LAYERS for encoder in encoders)
+        return np.arange(start, start + ENCODED if some else end)
 
     @cache  # noqa: B019 — one object a run of the program
     def topics(self) -> np.ndarray:
@@ -110,20 +125,38 @@ class Clouds:
             topics, share = self.topics(), int(case["kind"][-3:]) / 100
             first, second = cut_topics(topics[s0:s1], topics[t0:t1], share, n, rng)
             return self.rows(case["source"], s0 + first), self.rows(case["target"], t0 + second)
-        first, second = (np.sort(rng.choice(np.arange(*ends), n, replace=False)) for ends in ((s0, s1), (t0, t1)))
-        y = self.rows(case["target"], second)
-        return self.rows(case["source"], first), spoil(y, case["kind"], torch.Generator().manual_seed(1000 + case["seed"]))
+        source, target = encoders_of(case)
+        ends = self.there("source", source, target), self.there("target", source, target)
+        first, second = (np.sort(rng.choice(those, n, replace=False)) for those in ends)
+        y = self.rows(target, second)
+        return self.rows(source, first), spoil(y, case["kind"], torch.Generator().manual_seed(1000 + case["seed"]))
+
+    def score(self, case: Case, alignment: Alignment, mean_x: Tensor, mean_y: Tensor) -> tuple[float, float]:
+        """Return top-1 on eval, and that of the paired orthogonal map."""
+        source, target = encoders_of(case)
+        held = self.there("eval")
+        ex, ey = unit(self.rows(source, held) - mean_x), unit(self.rows(target, held) - mean_y)
+        return top1(alignment.map(ex), ey), self.ceiling(source, target)
 
     @cache  # noqa: B019
     def ceiling(self, source: str, target: str) -> float:
-        x, y = self.split(source, "source"), self.split(target, "source")
-        ex, ey = unit(self.split(source, "eval") - x.mean(0)), unit(self.split(target, "eval") - y.mean(0))
+        known, held = self.there("source", source, target), self.there("eval")
+        x, y = self.rows(source, known), self.rows(target, known)
+        ex, ey = unit(self.rows(source, held) - x.mean(0)), unit(self.rows(target, held) - y.mean(0))
         return top1(ex @ procrustes(unit(x - x.mean(0)), unit(y - y.mean(0))), ey)
+
+
+def encoders_of(case: Case) -> tuple[str, str]:
+    """Return whose rows the two sides are: a permuted MiniLM stands in for MiniLM, on the target's side when both are."""
+    both: tuple[str, str] = case["source"], case["target"]
+    if case["kind"] not in LAYERS:
+        return both
+    return (both[0], case["kind"]) if both[1] == "minilm" else (case["kind"], both[1])
 
 
 def spoil(y: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     """Return a target that has nothing in common with the source, or y itself."""
-    if kind == "real":
+    if kind not in UNRELATED:
         return y
     if kind == "gaussian":
         centred = y - y.mean(0)
@@ -153,12 +186,10 @@ def fitted(case: Case, clouds: Clouds, maps: Path) -> None:
     seed = {"seed": case["seed"]} if "seed" in {field.name for field in fields(aligner_class(aligner))} else {}
     started = time.process_time()
     alignment = create(aligner, {**options, **seed}).fit(unit(x - mean_x), unit(y - mean_y))
-    seconds, share = time.process_time() - started, 0.0
-    if case["kind"] not in UNRELATED:
-        ex, ey = unit(clouds.split(case["source"], "eval") - mean_x), unit(clouds.split(case["target"], "eval") - mean_y)
-        share = top1(alignment.map(ex), ey) / clouds.ceiling(case["source"], case["target"])
+    seconds = time.process_time() - started
+    score, ceiling = (0.0, 1.0) if case["kind"] in UNRELATED else clouds.score(case, alignment, mean_x, mean_y)
     np.savez(maps / f"{name(case)}.npz", **{key: tensor.numpy() for key, tensor in alignment.map.tensors().items()})
-    told = {**case, "share": share, "seconds": round(seconds, 1)}
+    told = {**case, "share": score / ceiling, "ceiling": ceiling, "seconds": round(seconds, 1)}
     (maps / f"{name(case)}.json").write_text(json.dumps(told), encoding="utf-8")
 
 
@@ -275,6 +306,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=record.DATA)
     parser.add_argument("--maps", type=Path, help="folder for the maps of finished cases, outside of the repository")
+    parser.add_argument("--permuted", type=Path, help="folder of the rows that permuted.py writes")
     parser.add_argument("--judge", action="store_true", help="fit nothing; write the lines of all maps there anew")
     parser.add_argument("--fit", action="store_true", help="fit weights to what runs.jsonl and the suites hold")
     parser.add_argument("--only", default="*", help="fit the cases whose name matches, such as '*-36000-*'")
@@ -287,7 +319,7 @@ def main() -> None:
     if chosen.maps is None:
         parser.error("name a folder for the maps: --maps FOLDER")
     chosen.maps.mkdir(parents=True, exist_ok=True)
-    clouds, where = Clouds(chosen.data), RESULTS / "runs.jsonl"
+    clouds, where = Clouds(chosen.data, chosen.permuted), RESULTS / "runs.jsonl"
     if not chosen.judge:
         wanted = [case for case in cases() if fnmatch(name(case), chosen.only)]
         todo = [case for case in wanted if not (chosen.maps / f"{name(case)}.json").exists()]
