@@ -29,7 +29,7 @@ from record import DATA, RESULTS, save, versions
 Row = dict[str, Any]
 
 DIRECTIONS = [("wordllama", "potion"), ("minilm", "potion")]
-SEEDS = 5
+SEEDS = {"warm": 5, "scratch": 5, "ablation": 1, "pairs": 3}
 PUBLISHED = {"preset": "scratch", "start": "warm", "steps": 150, "warmup": 10, "ema": 0.9, "looks": 3, "precision": "bf16"}
 WARM = {"precision": "bf16"}
 SHORT = {**WARM, "steps": 100, "looks": 2}
@@ -63,7 +63,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def rows_of(part: str) -> Iterator[Row]:
-    for seed in range(SEEDS if part in ("warm", "scratch") else 1):
+    for seed in range(SEEDS[part]):
         for source, target in DIRECTIONS:
             for variant, settings in VARIANTS[part].items():
                 yield {
