@@ -120,6 +120,13 @@ def test_killed_at_a_random_step_it_goes_on_and_ends_with_the_same_bits(uninterr
     assert_same(fit(tmp_path), uninterrupted), stop
 
 
+def test_with_a_folder_and_no_number_of_steps_it_is_kept_at_each_look(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        fit(tmp_path, stop=STEPS - 1, every=0)
+    kept = checkpoint.read(tmp_path / "seed-0.safetensors")[1]
+    assert kept["step"] == kept["looks"][-1]["step"] > 0
+
+
 def test_a_finished_training_is_read_back_without_a_step(uninterrupted: Alignment, tmp_path: Path) -> None:
     fit(tmp_path)
     told: list[str] = []

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor, nn
 
-from crossvec.aligners import Alignment, Linear
+from crossvec.aligners import Alignment, Linear, create
 from crossvec.aligners.vec2vec import PRESETS, Vec2Vec, after, prepared, train
 from crossvec.aligners.vec2vec.data import Batches, Order, Rows
 from crossvec.aligners.vec2vec.discriminators import Discriminators
@@ -450,6 +450,35 @@ def test_a_field_that_is_left_alone_takes_the_presets_value() -> None:
     assert made.recipe() == dataclasses.replace(PRESETS["paper"].recipe, steps=7, warmup=0)
     assert made.objective() == dataclasses.replace(PRESETS["paper"].objective, cycle=0.0)
     assert made.shape() == PRESETS["paper"].shape
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_a_zero_that_was_typed_is_zero_and_not_the_presets_value(preset: str) -> None:
+    named = "rec cycle vsp cycle_vsp adversarial latent dropout warmup cooldown ema clip".split()
+    one = create("vec2vec", {"preset": preset, "pseudo": "1", **dict.fromkeys(named, "0")})
+    other = create("vec2vec", {"preset": preset, "pseudo": "1", "without": ", ".join(named)})
+    for made in (one, other):
+        assert isinstance(made, Vec2Vec)
+        took = {**vars(made.objective()), **vars(made.recipe()), **vars(made.shape())}
+        assert {took[name] for name in named} == {0}
+    assert Vec2Vec(supervised=0.0).objective(pairs=10).supervised == 0.0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("norm", "rms", "use one of layer, batch"),
+        ("detach_cycle", "", "use one of yes, no"),
+        ("steps", 2.5, "use a number such as steps=1"),
+        ("steps", "0", "at least 1"),
+        ("rate", "0", "above 0"),
+        ("softness", "0", "above 0"),
+    ],
+)
+def test_a_setting_that_is_refused_comes_with_one_that_is_not(key: str, value: Any, hint: str) -> None:
+    with pytest.raises(SettingError, match=key) as refused:
+        create("vec2vec", {key: value})
+    assert hint in refused.value.hint
 
 
 def test_the_trace_tells_the_settings_that_training_took(clouds: tuple[Tensor, Tensor]) -> None:

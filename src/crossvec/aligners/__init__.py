@@ -2,7 +2,7 @@
 
 In    x (n, dx), y (m, dy)  float32, centred, rows of unit length (the Translator does that and undoes it)
 Out   Alignment             a map x -> y, a map y -> x, and the label-free evidence gathered on the way
-Uses  aligners.maps
+Uses  aligners.{maps, limits}
 
 An aligner is a frozen dataclass whose fields are its settings. Each sibling module holds one family.
 """
@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_t
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from crossvec.aligners.limits import meant
 from crossvec.aligners.maps import Linear, Map, Residual
 from crossvec.errors import SettingError, did_you_mean
 
@@ -139,7 +140,7 @@ def create(name: str, options: Mapping[str, Any] | None = None) -> Aligner:
     for key, value in (options or {}).items():
         if key not in known:
             raise SettingError(f"the aligner {name} has no setting {key!r}", did_you_mean(key, known))
-        values[key] = _convert(key, value, hints[key])
+        values[key] = _convert(key, value, meant(hints[key]))
     return kind(**values)  # type: ignore[no-any-return]
 
 
@@ -157,6 +158,8 @@ def _convert(key: str, value: Any, wanted: Any) -> Any:
         raise SettingError(f"{key} cannot be {value!r}", "use true or false")
     if wanted in (int, float, str):
         try:
+            if wanted is int and isinstance(value, float) and not value.is_integer():
+                raise ValueError("a part of a whole number would be lost")
             return wanted(value)
         except (TypeError, ValueError, OverflowError):
             raise SettingError(f"{key} cannot be {value!r}", f"use a number such as {key}=1") from None

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from crossvec.errors import SettingError
 
-__all__ = ["Range", "check"]
+__all__ = ["Range", "check", "meant"]
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,18 @@ def check(aligner: Any, least: Mapping[str, int] | None = None, **ranges: Range)
     """Refuse a dataclass with a value that its fit could not use.
 
     Whole numbers are at least what `least` says for them: 0 for `seed` and 1 for the others when it says nothing. Every field
-    that is a float has a range, and a field of choices holds one of them. Raises SettingError, naming the field.
+    that is a float has a range, and a field of choices holds one of them; one that may be None is left alone where it is.
+    Raises SettingError, naming the field.
     """
-    for key, wanted in get_type_hints(type(aligner)).items():
+    for key, hint in get_type_hints(type(aligner)).items():
         if key not in (field.name for field in fields(aligner)):
             continue
-        value = getattr(aligner, key)
+        value, wanted = getattr(aligner, key), meant(hint)
+        if value is None and wanted is not hint:
+            continue
         if get_origin(wanted) is Literal:
             if value not in get_args(wanted):
-                # An empty choice leaves it to the preset: nobody types it.
-                raise _refusal(key, value, f"use one of {', '.join(filter(None, get_args(wanted)))}")
+                raise _refusal(key, value, f"use one of {', '.join(get_args(wanted))}")
         elif wanted is int:
             low = (least or {}).get(key, 0 if key == "seed" else 1)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
@@ -56,6 +59,12 @@ def check(aligner: Any, least: Mapping[str, int] | None = None, **ranges: Range)
         elif wanted is float:
             if not isinstance(value, (int, float)) or isinstance(value, bool) or value not in ranges[key]:
                 raise _refusal(key, value, f"use a number {ranges[key]}, for example -s {key}={ranges[key].such:g}")
+
+
+def meant(hint: Any) -> Any:
+    """Return a field's type without the None that leaves it to a preset."""
+    others = [one for one in get_args(hint) if one is not NoneType]
+    return others[0] if NoneType in get_args(hint) else hint
 
 
 def _refusal(key: str, value: Any, hint: str) -> SettingError:

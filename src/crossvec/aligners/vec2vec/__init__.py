@@ -101,20 +101,20 @@ of .87 with none (benchmarks/LOG.md)."""
 class Vec2Vec:
     """Unpaired alignment by adversarial training of a network with a shared latent (Jha 2025), from a linear start or none.
 
-    A field at its default (0 or empty) takes the value of `preset`: `small`, width 256, for a CPU; `full`, width 1024, for
-    a GPU; `scratch`, width 256, from random weights; `paper` and `published-code`, as published. Those two differ: see
-    `Objective`.
+    A field that is None takes the value of `preset`: `small`, width 256, for a CPU; `full`, width 1024, for a GPU; `scratch`,
+    width 256, from random weights; `paper` and `published-code`, as published. Those two differ: see `Objective`.
 
     start           "warm" at the rotation that `moments` finds with `effort` (the width is raised to hold both spaces where it
                     is not given); "cold" from random weights; empty: as `preset`
     rec ... pseudo  weights of the objective's terms; `supervised` is used where pairs are given; `softness` and `nearness`: see
                     `Objective`
-    without         fields that shall be 0, such as "latent, cycle_vsp": terms left out, no `warmup`, `ema`, `clip` or `dropout`
+    without         fields that shall be 0, such as "latent, cycle_vsp", in place of `latent=0` and `cycle_vsp=0`
     gan ... latent_discriminators, norm, dropout   what paper and published code differ in, and other forms
     frozen          "backbone" or "adapters": the part that stays as it starts, while the other learns
     seeds           healthy trainings to choose from; a sick one (see `health.sickness`) is replaced by the next seed
     looks, patience how often the averaged weights are judged without pairs, and how many looks without gain end training
-    checkpoint      a folder: every `every` steps what training goes on from is written there, and found there after a kill
+    checkpoint      a folder: every `every` steps (0: at each look) what training goes on from is written there, and found
+                    there after a kill
     events          a folder for TensorBoard's event files
     others          how to train: `batch`, `rate`, `discriminator_rate`, `warmup`, `cooldown`, `ema`, `clip`, `precision`,
                     `compile`
@@ -128,63 +128,62 @@ class Vec2Vec:
     uses_pairs: ClassVar[bool] = True
 
     preset: PresetName = "small"
-    start: Literal["", "cold", "warm"] = ""
+    start: Literal["cold", "warm"] | None = None
     effort: Effort = "standard"
     seed: int = 0
     seeds: int = 1
-    steps: int = 0
-    batch: int = 0
-    rate: float = 0.0
-    discriminator_rate: float = 0.0
-    warmup: int = 0
-    cooldown: float = 0.0
-    ema: float = 0.0
-    clip: float = 0.0
+    steps: int | None = None
+    batch: int | None = None
+    rate: float | None = None
+    discriminator_rate: float | None = None
+    warmup: int | None = None
+    cooldown: float | None = None
+    ema: float | None = None
+    clip: float | None = None
     precision: Precision = "fp32"
     compile: bool = False
-    looks: int = 0
-    patience: int = 0
-    width: int = 0
-    adapter_depth: int = 0
-    backbone_depth: int = 0
-    norm: Literal["", "layer", "batch"] = ""
-    dropout: float = 0.0
-    rec: float = 0.0
-    cycle: float = 0.0
-    vsp: float = 0.0
-    cycle_vsp: float = 0.0
-    adversarial: float = 0.0
-    latent: float = 0.0
-    supervised: float = 0.0
-    pseudo: float = 0.0
-    softness: float = 0.0
-    nearness: float = 0.0
-    gan: Literal["", "least-squares", "standard", "relativistic"] = ""
-    distance: Literal["", "cosine", "squared"] = ""
-    vsp_form: Literal["", "published", "paper"] = ""
-    detach_cycle: Literal["", "yes", "no"] = ""
-    latent_discriminators: Literal["", "one", "two"] = ""
-    r1: float = 0.0
-    r2: float = 0.0
+    looks: int | None = None
+    patience: int | None = None
+    width: int | None = None
+    adapter_depth: int | None = None
+    backbone_depth: int | None = None
+    norm: Literal["layer", "batch"] | None = None
+    dropout: float | None = None
+    rec: float | None = None
+    cycle: float | None = None
+    vsp: float | None = None
+    cycle_vsp: float | None = None
+    adversarial: float | None = None
+    latent: float | None = None
+    supervised: float | None = None
+    pseudo: float | None = None
+    softness: float | None = None
+    nearness: float | None = None
+    gan: Literal["least-squares", "standard", "relativistic"] | None = None
+    distance: Literal["cosine", "squared"] | None = None
+    vsp_form: Literal["published", "paper"] | None = None
+    detach_cycle: Literal["yes", "no"] | None = None
+    latent_discriminators: Literal["one", "two"] | None = None
+    r1: float | None = None
+    r2: float | None = None
     without: str = ""
-    frozen: Literal["", "backbone", "adapters"] = ""
+    frozen: Literal["backbone", "adapters"] | None = None
     checkpoint: str = ""
     every: int = 0
     events: str = ""
 
     def __post_init__(self) -> None:
-        counts = [field.name for field in fields(self) if field.type == "int"]
-        weights = {field.name: Range(0.0, such=1.0) for field in fields(self) if field.type == "float"}
-        rates = {"rate": Range(0.0, 0.9, such=2e-4), "discriminator_rate": Range(0.0, 0.9, such=1e-4)}
+        weights = {field.name: Range(0.0, such=1.0) for field in fields(self) if field.type == "float | None"}
+        rates = {"rate": Range(0.0, 0.9, above=True, such=2e-4), "discriminator_rate": Range(0.0, 0.9, above=True, such=1e-4)}
         parts = {"ema": Range(0.0, 0.9999999, such=0.999), "dropout": Range(0.0, 0.9, such=0.1)}
-        parts["cooldown"] = Range(0.0, 1.0)
-        check(self, {**dict.fromkeys(counts, 0), "seeds": 1}, **{**weights, **rates, **parts})
+        parts |= {"cooldown": Range(0.0, 1.0), "softness": Range(0.0, above=True)}
+        check(self, dict.fromkeys(("seed", "warmup", "patience", "every"), 0), **{**weights, **rates, **parts})
         for name in ("compile", "without", "checkpoint", "events"):
             if type(getattr(self, name)) is not type(getattr(Vec2Vec, name)):
                 like = "true or false" if name == "compile" else "words"
                 raise SettingError(f"{name} cannot be {getattr(self, name)!r}", f"use {like}")
         for name in self.left_out:
-            if name not in LEAVABLE or getattr(self, name):
+            if name not in LEAVABLE or getattr(self, name) is not None:
                 raise SettingError(f"without cannot name {name!r}", f"name what is not set: {', '.join(LEAVABLE)}")
         if self.every and not self.checkpoint:
             raise SettingError("every needs a folder for checkpoints", "add -s checkpoint=FOLDER")
@@ -220,9 +219,9 @@ class Vec2Vec:
             objective = replace(objective, detach_cycle=self.detach_cycle == "yes")
         if self.latent_discriminators:
             objective = replace(objective, latent_discriminators=1 if self.latent_discriminators == "one" else 2)
-        if not pairs or "supervised" in self.left_out:
+        if not pairs:
             objective = replace(objective, supervised=0.0)
-        elif not objective.supervised:
+        elif self.supervised is None and "supervised" not in self.left_out:
             objective = replace(objective, supervised=SUPERVISED * min(1.0, pairs / MANY_PAIRS))
         return objective.with_terms()
 
@@ -366,8 +365,9 @@ def prepared(
     group, recipe = Group.now(), settings.recipe()
     batches = Batches(spaces, recipe.batch, settings.seed, rank=group.rank, world=group.world, pairs=pairs, device=where)
     file = _file(settings, settings.seed) if settings.checkpoint else None
+    every = settings.every or max(1, recipe.steps // recipe.looks)
     parts = made.to(where), critics.to(where), batches, objective, recipe, scores
-    return Training(*parts, teacher=teacher, file=file, every=settings.every)
+    return Training(*parts, teacher=teacher, file=file, every=every)
 
 
 def built_in(spaces: Mapping[str, Rows], seed: int, device: torch.device) -> Scores:
@@ -389,5 +389,6 @@ def _overlaid(preset: T, settings: Vec2Vec, but: tuple[str, ...] = ()) -> T:
     """Return the preset with the fields that were set in place of its own, and 0 for those left out."""
     own = {field.name: getattr(settings, field.name) for field in fields(settings)}
     shared = [field.name for field in fields(preset) if field.name in own and field.name not in but]
-    chosen = {name: own[name] for name in shared if own[name]} | {name: 0 for name in shared if name in settings.left_out}
+    chosen = {name: own[name] for name in shared if own[name] is not None}
+    chosen |= {name: 0 for name in shared if name in settings.left_out}
     return replace(preset, **{name: type(getattr(preset, name))(value) for name, value in chosen.items()})

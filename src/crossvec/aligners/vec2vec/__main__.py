@@ -2,7 +2,7 @@
 
 In    RUN.toml              output = "FILE.safetensors", device, [spaces] NAME = "rows.npy" or a list, [settings] of Vec2Vec
 Out   FILE.safetensors      what Universal.load reads; progress on stderr, told by the first process
-Uses  the siblings, logging
+Uses  aligners, the siblings, logging
 
     torchrun --nproc-per-node 8 -m crossvec.aligners.vec2vec run.toml                                        one machine
     torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:PORT --nproc-per-node 8 -m ... run.toml     on each of two
@@ -16,14 +16,14 @@ import logging
 import os
 import sys
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
+from crossvec.aligners import create
 from crossvec.aligners.vec2vec import Vec2Vec
 from crossvec.aligners.vec2vec.distributed import Group, joined
 from crossvec.aligners.vec2vec.universal import Universal
-from crossvec.errors import CrossvecError, SettingError, UnfinishedError, UsageError
+from crossvec.errors import CrossvecError, UnfinishedError, UsageError
 
 KEYS = ("output", "device", "spaces", "settings")
 
@@ -53,7 +53,7 @@ def run(config: Path) -> None:
     folder = config.parent
     settings = dict(table.get("settings", {}))
     settings |= {key: str(folder / str(settings[key])) for key in ("checkpoint", "events") if settings.get(key)}
-    aligner = _aligner(settings)
+    aligner = cast(Vec2Vec, create("vec2vec", settings))
     spaces = {
         name: [folder / path for path in ([files] if isinstance(files, str) else files)]
         for name, files in table["spaces"].items()
@@ -69,16 +69,6 @@ def run(config: Path) -> None:
         universal = Universal.fit(cast(Any, spaces), aligner, device=str(device), progress=progress)
         if Group.now().leads:
             log.info("saved %s", universal.save(folder / table["output"]))
-
-
-def _aligner(settings: dict[str, Any]) -> Vec2Vec:
-    known = {field.name: type(field.default) for field in fields(Vec2Vec)}
-    for key, value in settings.items():
-        if key not in known:
-            raise SettingError(f"vec2vec has no setting {key!r}", f"known: {', '.join(known)}")
-        if type(value) is not known[key] and not (known[key] is float and type(value) is int):
-            raise SettingError(f"{key} cannot be {value!r}", f"give a value such as {getattr(Vec2Vec, key)!r}")
-    return Vec2Vec(**settings)
 
 
 def _read(config: Path) -> dict[str, Any]:
