@@ -229,6 +229,10 @@ def test_a_wrong_config_file_is_refused_with_the_nearest_right_name(crossvec: Ru
         ("translate t a.npy o.npy --batch 0", "0 is not in the range"),
         ("translate t a.npy a.npy", "is the source itself"),
         ("translate t a.npy?rows=0:9 ./a.npy", "is the source itself"),
+        ("translate t a.npy a.npy?dtype=float16", "is the source itself"),
+        ("migrate a.npy o.npy --translator t --min-retention nan", "'nan' is no number"),
+        ("translate t a.npy o --plan --core-hour inf", "'inf' is no number"),
+        ("serve t --max-body inf", "'inf' is no number"),
         ("evaluate t eb.npy ea.npy", "swap source and target"),
         ("evaluate t ea.npy b.npy", "500"),
         ("inspect", "Missing argument 'STORE'"),
@@ -416,7 +420,8 @@ def test_compare_tries_a_short_search_unless_told_not_to(crossvec: Run, files: P
 
 def test_a_file_is_not_translated_onto_itself(crossvec: Run, files: Path, twins: World) -> None:
     """What the old model gave would be lost, and a slice would leave only itself."""
-    assert "is the source itself" in refused(crossvec("translate", "t", "a.npy", "a.npy"))
+    for dest in ("a.npy", "a.npy?dtype=float16", f"file://{files / 'a.npy'}"):
+        assert "is the source itself" in refused(crossvec("translate", "t", "a.npy", dest))
     assert np.array_equal(np.load("a.npy"), twins.x)
 
 

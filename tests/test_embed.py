@@ -151,6 +151,7 @@ def test_a_text_in_which_the_model_knows_nothing_is_refused_by_number(crossvec: 
         ("latin.txt o.npy -m static:model", "is not UTF-8"),
         ("not.parquet o.npy -m static:model", "cannot be read as .parquet"),
         ("t.txt o.npy -m static:model --cache t.txt", "cannot be a cache"),
+        ("t.jsonl?bad_rows=drop t.jsonl -m static:model", "is the source itself"),
         ("t.txt o.npy -m openai:m@http://127.0.0.1:9/v1", "--send-texts"),
     ],
 )

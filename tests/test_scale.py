@@ -202,6 +202,11 @@ def test_another_run_s_output_is_refused_and_what_nobody_began_too(here: Path, t
         translation(translator, "shards/part-[01].parquet", "out").run(Here())
     with pytest.raises(UsageError, match="options"):
         translation(translator, "shards?keep=ids", "out").run(Here())
+    translation(translator, "shards", "one", ledger="elsewhere").run(Here())
+    before = Path("one/part-0.parquet").read_bytes()
+    with pytest.raises(UsageError, match="another run, of dest"):
+        translation(translator, "shards", "two", ledger="elsewhere").run(Here())
+    assert not Path("two").exists() and Path("one/part-0.parquet").read_bytes() == before
     Path("taken").mkdir()
     Path("taken/notes.txt").write_text("mine")
     with pytest.raises(UsageError, match=r"notes\.txt"):
@@ -219,7 +224,8 @@ def test_another_run_s_output_is_refused_and_what_nobody_began_too(here: Path, t
         ("shards?rows=0:9", "out", "slice"),
         ("shards", "moved.parquet", "one file"),
         ("shards", "moved.npy", "one file"),
-        ("shards", "shards", "an input"),
+        ("shards", "shards", "the source itself"),
+        ("shards/*.parquet", "shards", "an input"),
         ("shards", "sqlite:///tmp/x.db/t", "one process writes"),
         ("shards", "out?rows=0:3", "row slice"),
         ("mixed", "out", "one kind"),
@@ -345,6 +351,7 @@ def test_a_plan_measures_these_rows_writes_nothing_and_knows_what_is_done(here: 
     code, out, _ = crossvec("translate", "t", "shards", "out", "--plan")
     assert code == 0 and f"{SHARDS} of them done" in out and "--core-hour" in out
     out = crossvec("translate", "t", "shards", "out", "--plan", "--core-hour", 0.01)[1]
+    assert "few to measure on" in out
     assert "< 0.01" in out and "0.00\n" not in out, "a small cost is not told as none"
 
 
@@ -372,6 +379,41 @@ def test_folders_of_texts_are_embedded_file_by_file(here: Path, crossvec: Run) -
         "embed", "texts/1.jsonl", "v3", "-m", "static:model", "--engine", "local", "--plan", "--shard-rows", 8
     )
     assert code == 0
+
+
+def test_a_file_without_texts_becomes_a_shard_without_rows_that_is_read_like_the_others(here: Path, crossvec: Run) -> None:
+    pytest.importorskip("model2vec")
+    encoding.save_static(here / "model")
+    Path("texts").mkdir()
+    for name, lines in {"a": "", "b": '{"id": "x", "text": "cat dog"}\n', "c": '{"id": "y", "text": ""}\n'}.items():
+        Path(f"texts/{name}.jsonl").write_text(lines)
+    code, out, err = crossvec("embed", "texts?bad_rows=drop", "vectors", "-m", "static:model", "--format", "json")
+    assert code == 0 and json.loads(out)["rows"] == 1 and json.loads(out)["skipped"]["count"] == 1, err
+    dims = {stores.open(str(path)).describe().dim for path in outputs("vectors")}
+    assert len(outputs("vectors")) == 3 and len(dims) == 1
+    rows = make_world(n=60, m=60, paired=True, dx=dims.pop(), dy=4, latent=3)
+    fit(Space.of(rows.x), Space.of(rows.y), "ridge", pairs=np.stack([np.arange(60)] * 2, axis=1)).save("from-texts")
+    code, out, err = crossvec("translate", "from-texts", "vectors", "moved", "--format", "json")
+    assert code == 0 and json.loads(out)["rows"] == 1, err
+
+
+def test_a_file_of_texts_that_gzip_did_not_write_is_named(here: Path, crossvec: Run) -> None:
+    pytest.importorskip("model2vec")
+    encoding.save_static(here / "model")
+    Path("texts").mkdir()
+    Path("texts/a.txt.gz").write_text("cat\n")
+    code, _, err = crossvec("embed", "texts", "vectors", "-m", "static:model")
+    assert code == 2 and "a.txt.gz is not what gzip wrote" in err and "hint: " in err
+
+
+def test_memory_is_no_word_for_embedding_here(here: Path, crossvec: Run) -> None:
+    """It sets a translation's batch and what Ray sets aside; elsewhere it would be taken and then ignored."""
+    pytest.importorskip("model2vec")
+    encoding.save_static(here / "model")
+    Path("texts").mkdir()
+    Path("texts/a.txt").write_text("cat\n")
+    code, _, err = crossvec("embed", "texts", "vectors", "-m", "static:model", "--memory", "2G")
+    assert code == 2 and "--memory" in err and "--batch" in err and not Path("vectors").exists()
 
 
 def test_a_model_that_is_another_one_on_a_worker_is_refused(here: Path) -> None:

@@ -7,7 +7,6 @@ Uses  stores, fitting, translator, evaluation, report
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -127,8 +126,7 @@ def translate(
     started = time.perf_counter()
     translator = Translator.load(folder)
     translator = translator.inverse() if inverse else translator
-    if os.path.isfile(dest) and os.path.isfile(path := source.partition("?")[0]) and os.path.samefile(path, dest):
-        raise UsageError(f"{dest} is the source itself: its rows would be lost", "write to another file, then move it")
+    options.refuse_itself(source, dest)
     if engine.in_pieces(source):
         from crossvec.scale.job import translation
 

@@ -73,7 +73,7 @@ def _schema(context: click.Context, _parameter: click.Parameter, asked: bool) ->
     "--lm", metavar="NAME", help="Language model that proposes texts for the probe inversion: a folder, or a hub's name."
 )
 @click.option("--download", is_flag=True, help="Allow that the model of --lm is fetched from the Hugging Face hub.")
-@click.option("--budget-seconds", type=click.FloatRange(0), metavar="N", help="Time for the probe inversion on each rung.")
+@click.option("--budget-seconds", type=options.Finite(0), metavar="N", help="Time for the probe inversion on each rung.")
 @click.option("--canaries", metavar="FILE", help="Secrets that `crossvec canary plant` put into VICTIM: are they read?")
 @click.option("--judge", metavar="URL", help="Let a model behind an OpenAI-compatible API judge recovered texts; or: local.")
 @click.option("--judge-model", metavar="NAME", help="Which model judges.")

@@ -109,9 +109,7 @@ def plant(
 @click.argument("canaries")
 @click.option("--store", "dumps", multiple=True, metavar="STORE", help="A dump to look for their rows in; repeatable.")
 @click.option("--recovered", multiple=True, metavar="FILE", help="Texts to look in: .txt, .json, .jsonl, …; repeatable.")
-@click.option(
-    "--near", type=click.FloatRange(0, 1), default=None, help="Cosine that makes a row a canary's; 0.95 if not given."
-)
+@click.option("--near", type=options.Finite(0, 1), default=None, help="Cosine that makes a row a canary's; 0.95 if not given.")
 @options.verb
 def verify(
     canaries: str, dumps: tuple[str, ...], recovered: tuple[str, ...], near: float | None, format: str, config: str | None

@@ -137,14 +137,12 @@ OPTIONS = (
     ),
     click.option("--ray-address", metavar="HOST:PORT", help="A Ray cluster, or auto.  [default: workers on this machine]"),
     click.option("--workers", type=click.IntRange(1), help="How many workers, of a core each.  [default: all cores]"),
-    click.option("--memory", metavar="SIZE", help="What a worker may need, such as 2G; sets the batch.  [default: 1G]"),
+    click.option("--memory", metavar="SIZE", help="What a worker may need, such as 2G; sets translate's batch.  [default: 1G]"),
     click.option("--shard-rows", type=click.IntRange(1), help="Rows of a piece of one store.  [default: 1,000,000]"),
     click.option("--ledger", metavar="FOLDER", help="Where to note what is done.  [default: in the output folder]"),
     click.option("--plan", is_flag=True, help="Only tell hours, disk and cost, measured on some of the rows."),
-    click.option("--core-hour", type=click.FloatRange(0), metavar="PRICE", help="What a core costs an hour, for --plan."),
-    click.option(
-        "--machine-hour", type=click.FloatRange(0), metavar="PRICE", help="What a machine like this one costs an hour."
-    ),
+    click.option("--core-hour", type=options.Finite(0), metavar="PRICE", help="What a core costs an hour, for --plan."),
+    click.option("--machine-hour", type=options.Finite(0), metavar="PRICE", help="What a machine like this one costs an hour."),
 )
 
 

@@ -49,7 +49,7 @@ SWITCHED = "next: embed queries of {name} by the new model; the old rows are {as
 @click.option("--query-texts", metavar="FILE", help="Queries as texts; needs --encoder and texts of rows.")
 @click.option("-o", "--output", metavar="FOLDER", help="Where to keep a translator that is learned.  [default: by DEST's name]")
 @click.option("--journal", metavar="FILE", help="Where to note how far it is.  [default: beside the translator]")
-@click.option("--min-retention", type=click.FloatRange(0, 1), default=0.8, show_default=True, help="What the gate asks for.")
+@click.option("--min-retention", type=options.Finite(0, 1), default=0.8, show_default=True, help="What the gate asks for.")
 @click.option("--sample", type=click.IntRange(24), default=4000, show_default=True, help="Rows to measure with.")
 @click.option("--switch", is_flag=True, help="When the gate passes, let SOURCE's name lead to the new rows; the old ones stay.")
 @click.option("--in-place", is_flag=True, hidden=True, help="Refused, with the way round.")

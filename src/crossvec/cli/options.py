@@ -7,6 +7,7 @@ Uses  click
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +37,14 @@ PIPE_WIDTH = 120
 LISTED = 10  # row numbers that a note names
 
 
+class Finite(click.FloatRange):
+    """A number in a range; what is no number, or without end, is refused: `nan` is neither below nor above any bound."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        number = super().convert(value, parameter, context)
+        return number if math.isfinite(number) else self.fail(f"{value!r} is no number to reckon with", parameter, context)
+
+
 class Verbs(click.Group):
     """A group that lists its verbs in the order of use and knows what a mistyped one should have been."""
 
@@ -61,6 +70,14 @@ def out(format: str, record: dict[str, Any], text: RenderableType | Callable[[],
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     console.print(text() if callable(text) else text, crop=False)
+
+
+def refuse_itself(source: str, dest: str) -> None:
+    """Raise UsageError when a verb would write over what it reads."""
+    from crossvec.stores.address import same_place
+
+    if same_place(source, dest):
+        raise UsageError(f"{dest} is the source itself: its rows would be lost", "write to another place, then move it")
 
 
 def opened(url: str) -> Space:

@@ -32,7 +32,7 @@ KEY = "CROSSVEC_API_KEY"
 @click.option("--force", is_flag=True, help="Serve a translator even if it is judged `failed`.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 for all the network.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes any that is free.")
-@click.option("--max-body", type=click.FloatRange(0, min_open=True), default=32, show_default=True, help="MiB a request.")
+@click.option("--max-body", type=options.Finite(0, min_open=True), default=32, show_default=True, help="MiB a request.")
 @click.option("--max-rows", type=click.IntRange(1), default=4096, show_default=True, help="Rows, or texts, a request.")
 @click.option("--max-requests", type=click.IntRange(1), default=64, show_default=True, help="Requests at once.")
 @click.option("--threads", type=click.IntRange(1), help="Translations side by side; all cores unless told.")

@@ -60,11 +60,15 @@ def embed(
     from crossvec import texts as files
 
     started = time.perf_counter()
+    options.refuse_itself(texts, store)
     if engine.in_pieces(texts):
         if dry_run:
             raise UsageError("--dry-run tells of one file", "use --plan for work in pieces")
         from crossvec.scale.job import embedding
 
+        if engine.memory and not (engine.ray or engine.plan):
+            hint = "leave it out; --batch says how many texts are taken at a time"
+            raise UsageError("--memory is what Ray sets aside for a worker: what a model needs is not known before", hint)
         allowed = {"send_texts": send_texts, "download": download}
         model_here = encoders.open(model, device=device, **allowed)
         job = embedding(

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ __all__ = ["Job", "embedding", "translation"]
 SAMPLE_ROWS, SAMPLE_TEXTS = 1 << 16, 1 << 9
 """Rows and texts that a plan is measured on: some seconds of work."""
 
+FEW = 16
+"""A sample that is so many times smaller is told of: opening, syncing and renaming files then takes most of the time."""
+
 
 @dataclass(frozen=True, eq=False)
 class Job:
@@ -58,6 +62,10 @@ class Job:
         notes = [*self.notes]
         if self.pieces[0].output is None:
             notes.append("written to a file here for the measure: how fast the database takes rows is known once it does")
+        if pace.sampled < self.sample // FEW:
+            notes.append(
+                f"{pace.sampled:,} rows are few to measure on: what a file costs, however long it is, weighs heavily in them"
+            )
         needed = self.needed or peak_memory()  # this process has just worked as a worker does
         return made(pace, self.pieces, done, engine.workers, price, self.work.batch, self.limit, needed, notes)
 
@@ -78,7 +86,7 @@ class Job:
         """Make the database's collection, as the first row that is there asks for."""
         for piece in self.pieces:
             few = self.work.part(1)
-            first = next((space for space in few.carry(iter([next(few.read(piece))]), piece) if len(space)), None)
+            first = next((space for space in few.carry(islice(few.read(piece), 1), piece) if len(space)), None)
             if first is not None:
                 destination.prepare(self.dest, _described(self.work, piece, first), first.dim, first)
                 return
@@ -105,12 +113,14 @@ def translation(
     if told.dim != translator.source.dim:
         raise TranslatorError(
             f"{pieces[0].source} holds {told.dim:,} dimensions; this translator reads {translator.source.dim:,}",
-            "give rows of the model it was fitted on, or --inverse",
+            "it reads the other way round: add --inverse, or leave it out"
+            if told.dim == translator.target.dim
+            else "give rows of the model it was fitted on",
         )
     weight = memory.weigh(next((piece for piece in pieces if piece.rows), pieces[0]), translator.target.dim)
     batch = memory.batch_rows(weight, limit, batch)
     work = Translate(translator=translator.to("cpu"), batch=batch, device=device)
-    identity = {"verb": "translate", "translator": fingerprint(translator), **_told(source, dest, pieces)}
+    identity = {"verb": "translate", "translator": fingerprint(translator), **_told(source, dest, pieces, ledger)}
     return Job(work, pieces, dest, _ledger(dest, ledger), identity, SAMPLE_ROWS, limit, weight.needed(batch))
 
 
@@ -141,7 +151,7 @@ def embedding(
         cache=None if cache is None else str(Path(cache).absolute()),
         allowed=tuple((allowed or {}).items()),
     )
-    identity = {"verb": "embed", "model": model, "version": encoder.version, **_told(source, dest, pieces)}
+    identity = {"verb": "embed", "model": model, "version": encoder.version, **_told(source, dest, pieces, ledger)}
     notes = ("numbers of texts are judged by the beginning of each file, but for Parquet",)
     return Job(work, pieces, dest, _ledger(dest, ledger), identity, SAMPLE_TEXTS, limit, None, notes)
 
@@ -155,8 +165,11 @@ def _model(name: str) -> str:
     return f"{family}:{Path(folder).absolute()}{mark}{query}" if colon and Path(folder).is_dir() else name
 
 
-def _told(source: str, dest: str, pieces: Sequence[Piece]) -> dict[str, Any]:
-    """Return what makes the same rows come out in the same places: options are part of it, and how a store was cut."""
+def _told(source: str, dest: str, pieces: Sequence[Piece], ledger: str | None) -> dict[str, Any]:
+    """Return what makes the same rows come out in the same places: options are part of it, and how a store was cut.
+
+    A ledger in the folder of the output moves with it; one elsewhere is of one place.
+    """
     one, other = Address.parse(source), Address.parse(dest)
     place = str(Path(one.place).absolute()) if one.scheme == "file" else f"{one.scheme}://{one.place}"
     told: dict[str, Any] = {
@@ -166,6 +179,8 @@ def _told(source: str, dest: str, pieces: Sequence[Piece]) -> dict[str, Any]:
     }
     if other.scheme != "file":
         told["dest"] = f"{other.scheme}://{other.place}"
+    elif ledger is not None:
+        told["dest"] = str(Path(other.place))
     if one.rows is not None:
         told["rows"] = list(one.rows)
     if pieces[0].span is not None:

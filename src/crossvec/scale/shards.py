@@ -98,8 +98,9 @@ def cut(source: str, dest: str, rows: int | None = None) -> list[Piece]:
     for name, path in shards:
         url = with_options(path, options)
         told = stores.open(url).describe()
-        first = first or told
-        if (told.dim, told.ids) != (first.dim, first.ids):
+        if first is None or (told.dim == first.dim and not first.rows):  # no rows are neither with ids nor without
+            first = told
+        if told.dim != first.dim or (told.rows and told.ids != first.ids):
             ids = {True: "with ids", False: "without ids"}
             raise UsageError(
                 f"{path} holds {told.dim:,} dimensions {ids[told.ids]}, and {first.name} {first.dim:,} {ids[first.ids]}",
@@ -146,7 +147,11 @@ def _about(path: Path, url: str) -> int:
         return texts.open(url).rows()
     with path.open("rb") as file:
         start = file.read(BEGINNING)
-    plain = zlib.decompressobj(wbits=31).decompress(start) if path.name.lower().endswith(".gz") else start
+    try:
+        plain = zlib.decompressobj(wbits=31).decompress(start) if path.name.lower().endswith(".gz") else start
+    except zlib.error as problem:
+        hint = "repair it, or leave it out by a pattern such as 'texts/part-*.jsonl.gz'"
+        raise UsageError(f"{path} is not what gzip wrote: {problem}", hint) from None
     lines = plain.count(b"\n") + (not plain.endswith(b"\n"))
     return max(1, round(lines * path.stat().st_size / max(len(start), 1)))
 

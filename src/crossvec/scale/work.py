@@ -16,6 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
+import numpy as np
+
 from crossvec import encoders, stores, texts
 from crossvec.encoders import Encoder
 from crossvec.errors import UsageError
@@ -129,7 +131,10 @@ class Embed(Carrying[Batch]):
                 "bring the same model to every machine",
             )
         drop = texts.open(piece.source).drops
-        return texts.embed(batches, encoder, rows=piece.rows, drop=drop)
+        spaces = texts.embed(batches, encoder, rows=piece.rows, drop=drop)
+        first = next(spaces, None)
+        yield Space.of(np.empty((0, encoder.dim), np.float32), name=encoder.name) if first is None else first
+        yield from spaces
 
 
 @lru_cache(maxsize=1)

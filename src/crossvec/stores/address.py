@@ -123,6 +123,12 @@ def with_option(url: str, option: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}{option}"
 
 
+def same_place(one: str, other: str) -> bool:
+    """Tell whether two addresses name one file, or folder, that is there: whatever their slices, options and links."""
+    places = [address.place for address in map(Address.parse, (one, other)) if address.scheme == "file"]
+    return len(places) == 2 and all(map(os.path.exists, places)) and os.path.samefile(*places)
+
+
 def _refuse_secrets(scheme: str, place: str, query: str) -> None:
     # The message repeats nothing of the address: it may go to a log.
     named = [name for name, _ in parse_qsl(query, keep_blank_values=True) if SECRET.fullmatch(name)]
