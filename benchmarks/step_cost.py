@@ -8,13 +8,15 @@ Uses  record, crossvec.aligners.vec2vec
 The floor is measured, not quoted: every product of a step (its shapes, layouts and type are taken from the step itself) is done
 again, alone, on tensors of its own, and steps and products take turns, so that a busy machine slows both; what is told is the
 median over turns of how many times the products a step takes. FLOPs are 2 m k n a product. A step is what `Training.step` does:
-batches, both updates and the average included. Shares are the profiler's, of a few steps more.
+batches, both updates and the average included. Shares are the profiler's, of a few steps more. The first step is told beside,
+with the processor time of compilers that it started: what `--compile` costs once (with TORCHINDUCTOR_CACHE_DIR empty).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import time
@@ -141,6 +143,9 @@ def measure(row: dict[str, Any]) -> dict[str, Any]:
     counted = prepared(Vec2Vec(**{**vars(settings), "compile": False}), spaces, lambda _network: 0.0, device=device)
     products = products_of(counted)
     floor = alone(products, device)
+    begun = sum(os.times()[:4])
+    training.step()
+    first = sum(os.times()[:4]) - begun
     with kept():
         for _ in range(WARM_UP):
             training.step()
@@ -153,7 +158,7 @@ def measure(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "flops": flops,
         "products": len(products),
-        "seconds": {"step": step, "floor": least},
+        "seconds": {"first_step": round(first, 2), "step": step, "floor": least},
         "times_the_floor": round(statistics.median(ratios), 3),
         "middle_half_of_turns": [round(ratios[len(ratios) * quarter // 4], 3) for quarter in (1, 3)],
         "shares": spent,

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -231,6 +232,56 @@ def test_half_floats_without_a_gpu_are_refused_in_words(clouds: tuple[Tensor, Te
     with pytest.raises(SettingError, match="GPU") as refused:
         Vec2Vec(**{**TINY, "precision": "fp16"}).fit(*clouds)
     assert "bf16" in refused.value.hint
+
+
+def test_compiling_without_a_compiler_is_refused_in_words(clouds: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    for name, rows in zip(("x.npy", "y.npy"), clouds, strict=True):
+        np.save(tmp_path / name, rows.numpy())
+    told = subprocess.run(
+        [sys.executable, "-m", "crossvec", "fit", "x.npy", "y.npy", "-o", "t", "-a", "vec2vec", "-s", "compile=true"],
+        env={**os.environ, "PYTHONPATH": str(SOURCES), "CXX": "no-such-compiler"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 2
+    assert "no-such-compiler" in told.stderr and "leave out compile" in told.stderr
+    assert "Traceback" not in told.stderr and not (tmp_path / "t").exists()
+
+
+COMPILED = """
+import torch
+from crossvec.aligners.vec2vec import Vec2Vec, prepared
+from crossvec.aligners.vec2vec.data import Rows
+from crossvec.geometry import unit
+
+def weights(compiled, steps):
+    rows = unit(torch.randn(300, 10, generator=torch.Generator().manual_seed(0)))
+    only = "adversarial, latent, cycle, cycle_vsp, vsp"
+    settings = Vec2Vec(preset="scratch", width=8, adapter_depth=1, backbone_depth=1, batch=32, without=only, compile=compiled)
+    training = prepared(settings, {"x": Rows.of(rows), "y": Rows.of(rows[:, :8])}, lambda network: 0.0)
+    for _ in range(steps):
+        training.step()
+    return training.generator.values.detach()
+
+moved = (weights(False, 2) - weights(False, 0)).norm()
+print(float((weights(True, 2) - weights(False, 2)).norm() / moved))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="there is nothing to compile with")
+def test_a_compiled_training_takes_the_steps_of_one_that_is_not() -> None:
+    """In a process of its own: torch does not compile the checks of types that are made here."""
+    told = subprocess.run(
+        [sys.executable, "-c", COMPILED],
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(told.stdout) < 1e-3
 
 
 def test_reconstruction_and_cycle_fall_as_it_trains(clouds: tuple[Tensor, Tensor]) -> None:

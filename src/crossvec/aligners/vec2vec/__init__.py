@@ -36,7 +36,7 @@ from crossvec.aligners.vec2vec.objective import PRESETS as OBJECTIVES
 from crossvec.aligners.vec2vec.objective import Objective
 from crossvec.aligners.vec2vec.seeds import Found, best_of
 from crossvec.aligners.vec2vec.teacher import taught_by
-from crossvec.aligners.vec2vec.training import Precision, Recipe, Scores, Training, refuse_precision
+from crossvec.aligners.vec2vec.training import Precision, Recipe, Scores, Training, refuse_compiling, refuse_precision
 from crossvec.aligners.vec2vec.warm import start_at, weight
 from crossvec.errors import SettingError, UnfinishedError
 
@@ -283,6 +283,8 @@ class Vec2Vec:
         self.shape(tuple(rows.dim for rows in spaces.values()))
         self.objective(pairs=pairs)
         refuse_precision(self.precision, device)
+        if self.compile:
+            refuse_compiling(device)
         if Group.now().leads:
             if self.events:
                 require_tensorboard()

@@ -360,6 +360,15 @@ def refuse_precision(precision: Precision, device: torch.device) -> None:
         raise SettingError("fp16 training needs a GPU: on a CPU it is slow and overflows", "use -s precision=bf16")
 
 
+def refuse_compiling(device: torch.device) -> None:
+    """Raise SettingError where torch's compiler does not work: for a CPU it writes C++, and needs g++ and Python's headers."""
+    try:
+        torch.compile(torch.Tensor.neg)(torch.ones(1, device=device))
+    except RuntimeError as problem:
+        told = f"torch cannot compile for this machine's {device.type}: {str(problem).partition(chr(10))[0]}"
+        raise SettingError(told, "install g++ and Python's headers (python3-dev), or leave out compile") from None
+
+
 def _as_it_is(function: F) -> F:
     return function
 
