@@ -160,6 +160,28 @@ def test_a_library_that_is_not_installed_is_named_with_its_install_line(
 # Models on the disk
 
 
+def test_a_long_text_costs_wordllama_no_more_memory_than_a_short_one_and_has_the_mean_of_its_tokens() -> None:
+    """The library pads all texts of a batch to its longest: a book among notes took gigabytes."""
+    pytest.importorskip("wordllama")
+    from crossvec.encoders.wordllama import PADDED, WordLlamaEncoder, parts
+
+    model = encoders.open("wordllama?dim=64")
+    assert isinstance(model, WordLlamaEncoder)
+    book = "the longest river in the world " * (PADDED // 25)
+    unbroken = "x" * (PADDED + 7)
+    texts = ["a note", book, "", *["another note"] * 70, unbroken, "the last"]
+    ends = list(model._cuts(texts))
+    for start, end in zip([0, *ends], ends, strict=False):
+        assert end - start == 1 or (end - start) * max(map(len, texts[start:end])) <= PADDED
+    for text in (book, unbroken):
+        assert "".join(parts(text)) == text and max(map(len, parts(text))) <= PADDED
+    tokens, rows = model.tokens(texts), model.encode(texts)
+    assert [len(one) for one in tokens] == [len(model.tokens([text])[0]) for text in texts]
+    means = [model.table()[one].mean(0, dtype=np.float64) if one else np.zeros(64) for one in tokens]
+    assert np.allclose(rows, means, atol=1e-5)
+    assert np.allclose(rows[1], model.encode([book[:3100]])[0], atol=1e-2), "the same words all over"
+
+
 def test_wordllama_leaves_the_logging_of_others_alone() -> None:
     pytest.importorskip("wordllama")
     code = """

@@ -24,6 +24,10 @@ from crossvec.errors import UsageError
 
 FULL = 256
 
+PADDED = 1 << 17
+"""Characters of a batch, each text counted as if it were as long as the longest: the library pads its tokens to that, at more
+than a KiB each. A longer text is read in parts, whose tokens are averaged together."""
+
 
 class WordLlamaEncoder(Batched):
     """WordLlama's token vectors, trained from large language models, averaged. An empty text has a row of zeros."""
@@ -72,11 +76,49 @@ class WordLlamaEncoder(Batched):
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens that each text's row is the mean of."""
-        asked = self._model.tokenize(as_texts(texts)) if len(texts) else []
+        plain, start, found = as_texts(texts), 0, []
+        for end in self._cuts(plain):
+            batch, start = plain[start:end], end
+            if batch and len(batch[0]) > PADDED:
+                found.append([number for part in parts(batch[0]) for number in self._read([part])[0]])
+            else:
+                found += self._read(batch)
+        return found
+
+    def _read(self, texts: list[str]) -> list[list[int]]:
+        asked = self._model.tokenize(texts) if texts else []
         return [[i for i, counts in zip(one.ids, one.attention_mask, strict=True) if counts] for one in asked]
 
+    def _cuts(self, things: list[Any]) -> Iterator[int]:
+        start, longest = 0, 0
+        for number, text in enumerate(things):
+            longest = max(longest, len(text))
+            if number > start and ((number + 1 - start) * longest > PADDED or number - start == self.batch):
+                yield number
+                start, longest = number, len(text)
+        yield len(things)
+
     def _rows(self, texts: list[str], query: bool) -> Any:
-        return self._model.embed(texts)
+        return self._model.embed(texts) if len(texts[0]) <= PADDED else self._long(texts[0])[None]
+
+    def _long(self, text: str) -> Float32[np.ndarray, " d"]:
+        total, count = np.zeros(self.dim), 0
+        for part in parts(text):
+            (ids,) = self._read([part])
+            total += self._model.embedding[ids].sum(0, dtype=np.float64)
+            count += len(ids)
+        return np.asarray(total / max(count, 1), np.float32)
+
+
+def parts(text: str) -> Iterator[str]:
+    """Yield a text in parts of at most PADDED characters, parted before a space where there is one."""
+    start = 0
+    while len(text) - start > PADDED:
+        space = text.rfind(" ", start + 1, start + PADDED)
+        end = space if space > start else start + PADDED
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 @contextmanager
