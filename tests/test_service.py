@@ -208,6 +208,13 @@ def test_openais_own_client_gets_embeddings_in_the_old_space(client: Client, cat
             asked.embeddings.create(model="text-embedding-3-small", input="cat")
 
 
+def test_null_is_as_if_left_out(client: Client) -> None:
+    asked = {"model": "new-to-old", "input": "cat sat"}
+    nothing = dict.fromkeys(("encoding_format", "dimensions", "input_type", "user"))
+    plain, told = (client.post("/v1/embeddings", one) for one in (asked, {**asked, **nothing}))
+    assert told.status == 200 and told.json() == plain.json()
+
+
 def test_usage_counts_the_tokens_that_the_model_reads(client: Client) -> None:
     told = client.post("/v1/embeddings", {"model": "new-to-old", "input": ["cat sat mat", "dog"]})
     assert told.json()["usage"] == {"prompt_tokens": 4, "total_tokens": 4}

@@ -146,7 +146,7 @@ def _translated(served: Served, form: bodies.Form, body: bytes, limits: Limits) 
 def _embedded(query: QueryEncoder, asked: embeddings.Asked) -> bytes:
     """Return the answer to a request for embeddings; runs in a thread."""
     try:
-        rows = query.encode(asked.texts, query=asked.input_type == "query")
+        rows = query.encode(asked.texts, query=asked.input_type != "document")
     except CrossvecError as problem:
         # An endpoint's refusal is about the service's key, address or quota, which are none of the client's business.
         if isinstance(problem, UnfinishedError) or isinstance(query.encoder, Metered):

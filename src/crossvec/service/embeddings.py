@@ -37,14 +37,17 @@ class Tokenizes(Protocol):
 
 
 class Asked(BaseModel):
-    """A request. `input_type` is not OpenAI's: models that tell queries from documents want to know, and queries are usual."""
+    """A request; null is as if left out, as some clients send it.
+
+    `input_type` is not OpenAI's: models that tell queries from documents want to know, and queries are usual.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     input: str | list[str]
     model: str = Field(max_length=200)
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
-    input_type: Literal["query", "document"] = "query"
+    input_type: Literal["query", "document"] | None = None
     user: str | None = None
 
     @property
