@@ -59,6 +59,7 @@ def run(given: argparse.Namespace) -> int:
         if getattr(given, name) < 0:
             raise UsageError(f"--{name} cannot be {getattr(given, name)}", "use a whole number such as 1000")
     plan = plan.scored_on(given.pool).changed(given.rows, given.held, settings_of(given.settings))
+    from crossvec.aligners import create
     from experiments.texts import Folder, Texts
 
     if given.data:
@@ -66,17 +67,17 @@ def run(given: argparse.Namespace) -> int:
     else:
         places = (pairs_of(given.dataset, "--dataset"), pairs_of(given.encoder, "--encoder"))
         clouds = Texts(plans.shared(), given.cache or given.out / "vectors", given.download, given.device, *places, tell)
-    if given.list and not given.data:
-        say("\n".join(row.name for row in plan.rows_of() if fnmatch.fnmatch(row.name, given.only)))
-        return 0
-    plan = clouds.spaces(plan)
+    if given.data or not given.list:  # to name rows nothing need be opened but a folder that says which spaces there are
+        plan = clouds.spaces(plan)
     chosen = [row for row in plan.rows_of() if fnmatch.fnmatch(row.name, given.only)]
-    if given.list:
-        say("\n".join(row.name for row in chosen))
-        return 0
     if not chosen:
         names = [row.name for row in plan.rows_of()]
         raise UsageError(f"no row matches {given.only!r}", f"rows are named like {names[0]}")
+    if given.list:
+        say("\n".join(row.name for row in chosen))
+        return 0
+    for row in chosen:
+        create(row.method.aligner, row.method.settings)  # a wrong setting of the last row is told before the first one
     todo = [row for row in chosen if not finished(given.out / plan.name, row)]
     tell(f"{plan.name} ({plan.table}): {len(todo)} of {len(chosen)} rows to run", 0.0)
     from experiments.scoring import measure

@@ -72,6 +72,8 @@ class Folder:
         names = sorted(path.stem for path in self.folder.glob("*.npy"))
         if len(names) < 2:
             raise UsageError(f"{self.folder} has fewer than two files NAME.npy", "put in one for each encoder")
+        for name in names:
+            self._opened(name)
         pool = Pool("eval", "", min(held, self.held or held), min(held, self.held or held))
         smaller = plan.changed(rows, 0, {})
         return replace(smaller, dataset="", pools=(pool,), pairs=tuple(combinations(names, 2)))
@@ -90,8 +92,18 @@ class Folder:
         return f"{name}.npy, {size} bytes, held rows {hashlib.sha256(held.tobytes()).hexdigest()[:12]}"
 
     def _rows(self, name: str, start: int, stop: int) -> Array:
-        rows = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        return np.asarray(rows[start:stop], dtype=np.float32)
+        return np.asarray(self._opened(name)[start:stop], dtype=np.float32)
+
+    def _opened(self, name: str) -> Array:
+        path, last = self.folder / f"{name}.npy", max(stop for _, stop in self.splits.values())
+        try:
+            rows: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as problem:
+            raise UsageError(f"{path} cannot be read: {problem}", "write it with numpy.save, without objects") from None
+        if rows.ndim != 2 or len(rows) < last:
+            hint = f"give each text of splits.json a row, {last:,} in all, or name fewer there"
+            raise UsageError(f"{path} is of shape {rows.shape}", hint)
+        return rows
 
 
 @dataclass(eq=False)

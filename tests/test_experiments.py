@@ -149,6 +149,7 @@ def test_a_hub_that_cannot_be_reached_is_told_before_anything_is_tried(
         (["-s", "ridge.alpha=3"], "fits no ridge"),
         (["--rows", "-1"], "--rows cannot be -1"),
         (["--pool", "mimic"], "seeds has no pool 'mimic'"),
+        (["--list", "--only", "nobody-*"], "rows are named like e5-gte-moments-0"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,6 +274,29 @@ def test_sizes_beyond_the_vectors_that_are_there_are_not_claimed(vectors: Path) 
     plan = Folder(vectors).spaces(plans.load("sample-size"))
     assert plan.rows == 150 and plan.source_rows == (150,)
     assert [pool.name for pool in plan.pools] == ["eval"] and plan.pairs == (("a", "b"),)
+
+
+def test_a_wrong_setting_is_told_before_the_first_fit(
+    vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ablation", "--data", str(vectors), "--out", str(tmp_path), "-s", "vec2vec.widht=9"]) == 2
+    assert "did you mean width?" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("rows", "said"), [(np.ones((9, 4), np.float32), "shape (9, 4)"), (None, "cannot be read")])
+def test_vectors_that_splits_do_not_fit_are_refused(
+    rows: np.ndarray | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "splits.json").write_text('{"source": [0, 4], "target": [4, 8], "eval": [8, 12]}')
+    np.save(tmp_path / "a.npy", np.ones((12, 3), np.float32))
+    if rows is None:
+        (tmp_path / "b.npy").write_text("no array")
+    else:
+        np.save(tmp_path / "b.npy", rows)
+    assert main(["seeds", "--data", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "b.npy" in told and said in told
 
 
 def test_a_folder_without_splits_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
