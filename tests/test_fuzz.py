@@ -108,6 +108,24 @@ def short_parquet() -> bytes:
     return told[:footer] + changed
 
 
+def parquet_of(rows: int, groups: int) -> bytes:
+    """A file of 6 rows whose footer says so many, and its row group other ones."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"vector": pa.FixedSizeListArray.from_arrays(pa.array(np.ones(18, "f4")), 3)}), sink)
+    told = sink.getvalue()
+    footer = len(told) - 8 - int.from_bytes(told[-8:-4], "little")
+    head, tail = told[footer:-8], told[-8:]
+    assert head.count(b"\x16\x0c\x19") == 1 and head.count(b"\x16\x0c\x26") == 1
+    head = head.replace(b"\x16\x0c\x19", bytes([0x16, zigzag(rows), 0x19]))
+    head = head.replace(b"\x16\x0c\x26", bytes([0x16, zigzag(groups), 0x26]))
+    return told[:footer] + head + tail
+
+
+def zigzag(number: int) -> int:
+    """The byte by which Thrift writes a small number."""
+    return number * 2 if number >= 0 else -number * 2 - 1
+
+
 FOUND: list[tuple[str, Callable[[], bytes]]] = [
     ("a.npy", lambda: header("{'descr': '<f4', 'fortran_order': False, 'shape': (")),
     ("a.npy", lambda: header("(" * 3000)),
@@ -124,6 +142,9 @@ FOUND: list[tuple[str, Callable[[], bytes]]] = [
     ),
     ("a.arrow", lambda: ipc(broken_text())),
     ("a.parquet", short_parquet),
+    ("a.parquet", lambda: parquet_of(-3, -3)),
+    ("a.parquet", lambda: parquet_of(6, 0)),
+    ("a.parquet", lambda: parquet_of(6, -3)),
 ]
 
 

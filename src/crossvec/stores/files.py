@@ -187,7 +187,9 @@ class FileStore(ABC):
 
     def _whole(self, start: int, stop: int) -> Part:
         """Return rows start to stop at once."""
-        return next(self._chunks(start, stop, stop - start))
+        for part in self._chunks(start, stop, stop - start):
+            return part
+        raise _short(start, stop)
 
     def _opened(self) -> tuple[Head, int, int]:
         with self._reading():
@@ -211,7 +213,7 @@ class FileStore(ABC):
 
     def _refuse_short(self, found: int, said: int) -> None:
         if found != said:
-            raise ValueError(f"it says that row {said:,} is there, and its rows end after {found:,}")
+            raise _short(found, said)
 
     def _empty(self, head: Head) -> Space:
         payload: dict[str, list[Any]] | None = (
@@ -281,6 +283,10 @@ class FileStore(ABC):
         except SpaceError as error:
             raise SpaceError(f"as {dtype}, {error}", "write float32: leave dtype= out") from None
         return small
+
+
+def _short(found: int, said: int) -> ValueError:
+    return ValueError(f"it says that row {said:,} is there, and its rows end after {found:,}")
 
 
 def choose(what: str, names: Sequence[str], store: FileStore, option: str, preferred: Sequence[str] = VECTOR_NAMES) -> str:

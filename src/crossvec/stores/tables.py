@@ -181,6 +181,15 @@ class TableFile(FileStore):
         return writer
 
 
+def parquet_rows(file: pq.ParquetFile) -> int:
+    """Return how many rows a Parquet file says it has; raises ArrowInvalid when its groups have others, or less than none."""
+    told = file.metadata.num_rows
+    groups = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    if min([told, *groups]) < 0 or sum(groups) != told:
+        raise pa.ArrowInvalid(f"it says that it has {told:,} rows, and {sum(groups):,} in its groups")
+    return int(told)
+
+
 class ParquetFile(TableFile):
     """A table in Parquet."""
 
@@ -188,7 +197,7 @@ class ParquetFile(TableFile):
 
     def _shape(self) -> tuple[int, pa.Schema]:
         with pq.ParquetFile(self.path) as file:
-            return file.metadata.num_rows, file.schema_arrow
+            return parquet_rows(file), file.schema_arrow
 
     def _pieces(self, path: Path, start: int, columns: list[str] | None) -> Iterator[tuple[int, pa.RecordBatch]]:
         # Not whole row groups at a time, which may be the whole file.

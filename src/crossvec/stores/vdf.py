@@ -30,6 +30,7 @@ from crossvec.stores.address import with_option
 from crossvec.stores.atomic import atomically
 from crossvec.stores.rows import Layout
 from crossvec.stores.shards import Folder, Listing, ShardFolder
+from crossvec.stores.tables import parquet_rows
 
 META = "VDF_META.json"
 VERSION = "0.1.248"
@@ -120,7 +121,7 @@ class VdfFolder(ShardFolder):
 
     def _rows(self, shard: Path) -> tuple[int, pa.Schema]:
         with pq.ParquetFile(shard) as file:
-            return file.metadata.num_rows, file.schema_arrow
+            return parquet_rows(file), file.schema_arrow
 
     def _pieces(self, shard: Path, start: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(shard, buffer_size=READ_AHEAD, pre_buffer=False) as file:
