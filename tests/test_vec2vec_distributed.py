@@ -208,3 +208,11 @@ def test_a_file_of_settings_that_is_wrong_is_refused_in_words(
     assert main([str(config)]) == 2
     assert named in caplog.text
     assert main([]) == main([str(tmp_path / "none.toml")]) == 2
+
+
+def test_help_tells_what_the_file_holds_and_how_to_start_many(capsys: pytest.CaptureFixture[str]) -> None:
+    from crossvec.aligners.vec2vec.__main__ import main
+
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert "[spaces]" in told and "torchrun" in told

@@ -151,6 +151,13 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(changed: dict[str, An
     assert refused.value.hint
 
 
+def test_a_checkpoint_from_nothing_is_not_taken_for_one_from_a_map(tmp_path: Path) -> None:
+    cold: dict[str, Any] = {"preset": "scratch", "width": 16, "batch": 32, "steps": 4, "looks": 2, "checkpoint": str(tmp_path)}
+    Vec2Vec(**cold).fit(*clouds())
+    with pytest.raises(SettingError, match="warm False instead of True"):
+        Vec2Vec(**cold, start="warm").fit(*clouds())
+
+
 def test_a_checkpoint_of_other_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         fit(tmp_path, stop=10)

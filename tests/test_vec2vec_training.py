@@ -391,6 +391,8 @@ def test_discriminators_that_won_dominate_only_while_the_score_stands_still() ->
     assert sickness(won) == "discriminators dominate"
     assert not sickness([*won[:-1], look(80, told_apart=1.0, score=0.2)])
     assert not sickness([*won[:-1], look(80, told_apart=0.9)])
+    fell_at_first = [dataclasses.replace(seen, score=0.05 + seen.step / 1e4) for seen in won[1:]]
+    assert not sickness([won[0], *fell_at_first]), "it rises, though not yet to what random numbers had"
 
 
 def test_a_network_that_sends_all_rows_to_one_place_is_seen_to_collapse(clouds: tuple[Tensor, Tensor]) -> None:
@@ -432,12 +434,18 @@ def test_of_several_seeds_the_one_with_the_best_score_is_kept(clouds: tuple[Tens
     assert learned.evidence["label_free_score"] == max(step["score"] for step in learned.trace)
 
 
-def test_training_ends_when_the_score_no_longer_rises(clouds: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.parametrize(("start", "kept", "looks"), [("warm", 0, 4), ("cold", 2, 5)])
+def test_training_ends_when_the_score_no_longer_rises_and_random_numbers_are_never_kept(
+    start: Any, kept: int, looks: int, clouds: tuple[Tensor, Tensor]
+) -> None:
     falling = iter(range(0, -100, -1))
-    learned = Vec2Vec(**{**TINY, "steps": 24, "looks": 12}, patience=3).fit(*clouds, judge=lambda _map: float(next(falling)))
+    w = torch.from_numpy(orthonormal(clouds[0].shape[1], clouds[1].shape[1], np.random.default_rng(0))).float()
+    learned = Vec2Vec(**{**TINY, "steps": 24, "looks": 12}, patience=3, start=start).fit(
+        *clouds, judge=lambda _map: float(next(falling)), start=Alignment(Linear.of(w), Linear.of(w.T.contiguous()))
+    )
     assert learned.trace[0]["ended"] == "no better score"
-    assert len(learned.trace[0]["looks"]) == 4
-    assert learned.evidence["best_step"] == 0
+    assert len(learned.trace[0]["looks"]) == looks
+    assert learned.evidence["best_step"] == kept
 
 
 @given(seed=st.integers(0, 30))
@@ -585,6 +593,7 @@ def test_settings_that_cannot_be_are_refused_by_name(wrong: dict[str, Any], name
         ({"width": 8}, "no room for 10"),
         ({"without": "rec, pseudo"}, "every weight"),
         ({"precision": "fp16"}, "GPU"),
+        ({"preset": "published-code", "batch": 1}, "two rows"),
         ({"checkpoint": "file/within"}, "file"),
         ({"events": "file/within"}, "file"),
     ],
@@ -626,6 +635,29 @@ def test_a_translation_is_the_latent_decoded(universal: Universal, three: dict[s
     with torch.no_grad():
         decoded = universal.network.decode("b", latent)
     assert torch.allclose(universal.translator("a", "b")(centred(three["a"])), decoded, atol=1e-5)
+
+
+def test_the_pages_lines_on_a_universal_space_run(
+    three: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "aligners.md").read_text(encoding="utf-8")
+    lines = page[page.index("```python\n") :].split("```")[1].removeprefix("python\n")
+    for call in ("Universal.fit(files)", '{"a": "a.npy"})'):
+        assert call in lines
+        lines = lines.replace(call, call[:-1] + ", Vec2Vec(**TINY))")
+    for name, rows in {**three, "d": three["c"][:150, :7]}.items():
+        np.save(tmp_path / f"{name}.npy", rows)
+    monkeypatch.chdir(tmp_path)
+    names = {"rows": torch.from_numpy(three["a"][:20]), "others": torch.from_numpy(three["b"][:20]), "Vec2Vec": Vec2Vec}
+    exec(compile(lines, "aligners.md", "exec"), names := {**names, "TINY": TINY})  # noqa: S102
+    made: Any = names
+    assert made["latent"].shape == (20, 16) and made["more"].spaces == ["a", "b", "c", "d"]
+    assert Universal.load("space.safetensors").spaces == list(made["files"])
+    carried = made["translator"].translate(three["b"][:20])
+    centred_rows = unit(torch.from_numpy(three["b"][:20]) - made["universal"].means["b"])
+    seen = unit(torch.from_numpy(carried) - made["universal"].means["c"])
+    assert torch.allclose(seen, made["maps"][0](centred_rows), atol=1e-4), "it goes where the network sends directions"
+    assert type(made["translator"]).load(made["translator"].save(tmp_path / "b-to-c")).target.dim == three["c"].shape[1]
 
 
 def test_a_space_added_later_changes_nothing_that_was_there(universal: Universal, three: dict[str, np.ndarray]) -> None:

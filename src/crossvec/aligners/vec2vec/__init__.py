@@ -280,7 +280,10 @@ class Vec2Vec:
 
     def refuse_early(self, spaces: Mapping[str, Rows], pairs: int, device: torch.device) -> None:
         """Raise, before a start is looked for, what training would raise after it."""
-        self.shape(tuple(rows.dim for rows in spaces.values()))
+        shape = self.shape(tuple(rows.dim for rows in spaces.values()))
+        fewest = min([self.recipe().batch, *(len(rows) // Group.now().world for rows in spaces.values())])
+        if shape.norm == "batch" and fewest < 2:
+            raise SettingError("batch norm needs two rows of a space in a step", "use -s norm=layer, or more rows and batch=2")
         self.objective(pairs=pairs)
         refuse_precision(self.precision, device)
         if self.compile:
@@ -369,7 +372,7 @@ def prepared(
     file = _file(settings, settings.seed) if settings.checkpoint else None
     every = settings.every or max(1, recipe.steps // recipe.looks)
     parts = made.to(where), critics.to(where), batches, objective, recipe, scores
-    return Training(*parts, teacher=teacher, file=file, every=every)
+    return Training(*parts, teacher=teacher, file=file, every=every, warm=settings.warm)
 
 
 def built_in(spaces: Mapping[str, Rows], seed: int, device: torch.device) -> Scores:

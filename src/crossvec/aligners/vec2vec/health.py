@@ -95,8 +95,8 @@ def sickness(looks: Sequence[Look]) -> str:
     if len(looks) > 1 and min(last.rank, last.spread) < NARROW:
         return "mode collapse"
     if len(trained) > STUCK and all(look.told_apart > WON for look in trained[-STUCK:]):
-        before = max(look.score for look in looks[:-STUCK])
-        if max(look.score for look in looks[-STUCK:]) <= before:
+        before = max(look.score for look in trained[:-STUCK])
+        if max(look.score for look in trained[-STUCK:]) <= before:
             return "discriminators dominate"
     return ""
 

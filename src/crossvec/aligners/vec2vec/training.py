@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -116,8 +117,9 @@ class Training:
     """One training; `step` and `run` go on from wherever it stands.
 
     `scores` judges the network without pairs. `teacher` assigns pseudo-pairs, else the network's own average does. With `file`
-    a checkpoint is kept there, every `every` steps and at each end; a training that finds one goes on from it. Raises
-    SettingError when that is of another run, or for fp16 without a GPU.
+    a checkpoint is kept there, every `every` steps and at each end; a training that finds one goes on from it. Where it begins
+    is among what is kept only if that is `warm`, and not random. Raises SettingError when a checkpoint is of another run, or
+    for fp16 without a GPU.
     """
 
     def __init__(
@@ -132,12 +134,13 @@ class Training:
         teacher: Network | None = None,
         file: Path | None = None,
         every: int = 0,
+        warm: bool = True,
     ) -> None:
         device = next(network.parameters()).device
         refuse_precision(recipe.precision, device)
         self.network, self.discriminators, self.batches = network, discriminators, batches
         self.objective, self.recipe, self.scores = objective, recipe, scores
-        self.file, self.every, self.group, self.device = file, every, Group.now(), device
+        self.file, self.every, self.group, self.device, self.warm = file, every, Group.now(), device, warm
         betas, clip = recipe.betas, recipe.clip
         self.generator = Flat(network, rate=recipe.rate, betas=betas, eps=recipe.eps, clip=clip, ema=recipe.ema)
         eps = recipe.discriminator_eps
@@ -270,7 +273,7 @@ class Training:
         told = {**self.settings(), "spaces": spaces}
         sums = {name: round(float(rows.double().sum()), 3) for name, rows in self._rows.items()}
         pairs = 0 if self.batches.pairs is None else len(self.batches.pairs)
-        return {**told, "processes": self.group.world, "pairs": pairs, "sums of a sample": sums}
+        return {**told, "warm": self.warm, "processes": self.group.world, "pairs": pairs, "sums of a sample": sums}
 
     def _precision(self) -> Any:
         half = HALF.get(self.recipe.precision)
@@ -332,7 +335,8 @@ class Training:
             live.tell(self.looks[-1])
 
     def _best(self) -> Look:
-        return max(self.looks, key=lambda look: look.score if look.score == look.score else -2.0)
+        # Training from nothing first lowers the score of random numbers: they would be kept, and patience would end.
+        return max(self.looks, key=lambda look: (isfinite(look.score), self.warm or look.step > 0, look.score))
 
     def _since_best(self) -> int:
         return len(self.looks) - 1 - self.looks.index(self._best())
