@@ -215,6 +215,7 @@ def test_vectors_that_mean_nothing_end_with_3(crossvec: Run, here: Path) -> None
         (["--judge-model", "small"], "--judge-model says something of --judge"),
         (["--judge", "http://localhost:1/v1"], "serves models, and none is named"),
         (["--judge", "https://example.org/v1", "--judge-model", "small"], "would be sent texts"),
+        (["--quick", "--effort", "thorough"], "--quick and --effort say two different things"),
         (["-o", "store.npy"], "reports cannot be written to store.npy"),
     ],
 )

@@ -346,6 +346,7 @@ def test_a_users_mistake_gets_what_to_type_next(crossvec: Run, store: str, model
         (("plant", store, "-m", model, *kept, "--write"), "--to"),
         (("plant", store, "-m", model, "-o", store, "--to", "x.npy"), "a new name"),
         (("plant", store, "-m", model, *kept, "--to", f"{store}?dtype=float16", "--write"), "the store itself"),
+        (("plant", store, "-m", model, *kept, "--to", f"file://{store}", "--write"), "the store itself"),
         (("plant", "sample.npy", "-m", model, *kept), "sample.npy"),
         (("verify", store), "--store"),
         (("verify", store, "--store", store), "canary plant"),

@@ -54,7 +54,7 @@ def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_line_that_a_plan_ends_with_judges_as_the_plan_did(crossvec: Run, here: Path) -> None:
     Path("dest.toml").write_text("sample = 100\n")
-    words = ["--translator", "t", "--effort", "quick", "--force", "--min-retention", 0.01]
+    words = ["--translator", "t", "--force", "--min-retention", 0.01]
     planned, _, err = crossvec("migrate", "old.parquet", "moved.parquet", *words, "--config", "dest.toml")
     line = next(line for line in err.splitlines() if line.startswith("next: "))
     options = "--translator t --min-retention 0.01 --sample 100 --force --run"
@@ -163,6 +163,7 @@ def test_a_target_alone_is_learned_from_without_pairs(crossvec: Run, here: Path)
         (("old.parquet", "m.parquet", "--encoder", "minilm"), "--texts FILE"),
         (("old.parquet", "m.parquet", "--translator", "t", "--texts", "x.txt"), "--encoder NAME"),
         (("old.parquet", "m.parquet", "--translator", "t", "--target", "new.npy"), "leave --target"),
+        (("old.parquet", "m.parquet", "--translator", "t", "--effort", "thorough"), "--effort"),
         (("old.parquet", "old.parquet", "--translator", "t"), "never in place"),
         (("old.parquet", "m.parquet", "--translator", "t", "--in-place"), "beside the old one"),
         (("old.parquet", "new.npy", "--translator", "t"), "exists already"),

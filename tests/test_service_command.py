@@ -154,6 +154,12 @@ def test_what_cannot_be_served_is_refused_before_it_is(made: Path, folders: list
 # What the command says
 
 
+def test_words_about_a_model_are_refused_without_one(crossvec: Run, made: Path) -> None:
+    for word in ("--send-texts", "--download"):
+        code, _, err = crossvec("serve", made / "aligned", word)
+        assert code == 2 and word in err and "-m MODEL" in err
+
+
 def test_an_empty_key_is_refused_rather_than_taken_for_none(crossvec: Run, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROSSVEC_API_KEY", " ")
     code, _, err = crossvec("serve", made / "aligned")

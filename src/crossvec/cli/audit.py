@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crossvec.cli import options, progress
+from crossvec.cli import engine, options, progress
 from crossvec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def audit(defences: bool, output: str | None, show_text: bool, quick: bool, form
     from crossvec.report import audit as reports
     from crossvec.report.audit.markdown import markdown
 
+    _check_effort(quick)
     chosen, rules = _probes(given), _policy(given["policy"])
     how = {name: given[name] for name in ("effort", "seed", "device")}
     if output:
@@ -121,6 +122,7 @@ def defend(names: tuple[str, ...], quick: bool, format: str, **given: Any) -> in
     from crossvec.audit.inputs import QUICK, WHOLE
     from crossvec.report.audit import markdown
 
+    _check_effort(quick)
     chosen = tuple(map(named, names))
     how = {name: given[name] for name in ("effort", "seed", "device")} | ({"effort": "quick"} if quick else {})
     scored, max_rows = QUICK if quick else WHOLE
@@ -132,6 +134,11 @@ def defend(names: tuple[str, ...], quick: bool, format: str, **given: Any) -> in
     record = {"schema": frontier.SCHEMA, "exit_code": code, "defences": [trial.to_json() for trial in trials]}
     options.out(format, record, lambda: _rendered(markdown.defences(trials)))
     return code
+
+
+def _check_effort(quick: bool) -> None:
+    if quick and engine.given("effort") not in (None, "quick"):
+        raise UsageError("--quick and --effort say two different things", "use one of them")
 
 
 def _rendered(page: str) -> Any:

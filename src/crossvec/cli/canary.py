@@ -137,11 +137,11 @@ def verify(
 def _destination(store: str, to: str | None) -> Any:
     """Return where rows are written; raises UsageError for a file that would have to be changed itself."""
     from crossvec import stores
-    from crossvec.stores.address import with_option
+    from crossvec.stores.address import same_place, with_option
     from crossvec.stores.collection import Collection
 
     if to:
-        if Path(to.partition("?")[0]).resolve() == Path(store.partition("?")[0]).resolve():
+        if to.partition("?")[0] == store.partition("?")[0] or same_place(to, store):
             raise UsageError(f"{to} is the store itself", "name another place for the copy")
         return stores.open(to)
     if isinstance(found := stores.open(store), Collection):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from crossvec.cli import options, progress
+from crossvec.cli import engine, options, progress
 from crossvec.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def migrate(
             "crossvec does not migrate in place: a killed run would leave one collection with two models' rows",
             "migrate to a new collection beside the old one, with --switch: then SOURCE's name leads to the new rows",
         )
-    if translator and (target or output):
-        raise UsageError("--translator says which one to use", "leave --target and --output out")
+    if translator and (target or output or engine.given("effort")):
+        raise UsageError("--translator says which one to use", "leave --target, --output and --effort out")
     place, there = stores.open(source), stores.open(dest)
     folder = translator or output or _folder(dest)
     path = Path(journal) if journal else Path(f"{folder.rstrip('/')}.migration.json")

@@ -73,6 +73,8 @@ def serve(
 
     from crossvec.service import app, catalogue, limits, running
 
+    if not models and (send_texts or download):
+        raise UsageError("--send-texts and --download are for a model that embeds texts", "add -m MODEL, or leave them out")
     key = _key()
     if not (key or running.here_only(host)):
         options.advise(f"warning: whoever can reach {host} may use this service: put a key into {KEY}")
