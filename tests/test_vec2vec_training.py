@@ -234,6 +234,7 @@ def test_half_floats_without_a_gpu_are_refused_in_words(clouds: tuple[Tensor, Te
     assert "bf16" in refused.value.hint
 
 
+@pytest.mark.slow
 def test_compiling_without_a_compiler_is_refused_in_words(clouds: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     for name, rows in zip(("x.npy", "y.npy"), clouds, strict=True):
         np.save(tmp_path / name, rows.numpy())
