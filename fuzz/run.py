@@ -18,7 +18,9 @@ from __future__ import annotations
 import argparse
 import base64
 import datetime
+import functools
 import importlib
+import importlib.metadata
 import json
 import mmap
 import os
@@ -39,12 +41,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)  # looked up at every opening
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results" / "fuzz"
 LIBRARIES = ("numpy", "pyarrow", "h5py", "faiss-cpu", "safetensors", "torch", "hypothesis", "atheris")
 
 COMPUTING = 10.0  # seconds of processor time for one input of a few KiB
-SILENCE = 120.0  # seconds without a next input after which a worker is taken to hang inside a library
+SILENCE = 1800.0  # seconds without a next input after which a worker is taken to wait for ever: busy machines make all wait
 MEMORY = 1 << 30  # bytes of address space beyond what a worker has when it begins
 ENDED = 40  # a worker that ends itself so often tells nothing new
 

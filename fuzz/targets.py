@@ -10,10 +10,12 @@ the same rows, ids and payload. To fuzz a parser of your own, add a Target to TA
 
 from __future__ import annotations
 
-import functools
 import gzip
 import io
 import json
+import os
+import resource
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,15 +26,11 @@ import mutate
 import numpy as np
 from mutate import Mutator
 
-from crossvec import aligners, stores
-from crossvec.audit import probes
+from crossvec import stores
 from crossvec.errors import CrossvecError, SpaceError
 from crossvec.space import Space
+from crossvec.stores import faiss_apart, faiss_index
 from crossvec.stores.address import Address
-
-stores.entry_points = functools.cache(stores.entry_points)  # looked up at every opening; none comes or goes meanwhile
-aligners.entry_points = functools.cache(aligners.entry_points)
-probes.entry_points = functools.cache(probes.entry_points)
 
 MOST_ROWS = 1 << 16
 """A sparse or packed file may truly hold so many rows that reading them all tells about patience and not about the parser."""
@@ -279,6 +277,53 @@ def _datasets_shard(place: Path) -> Path:
     return place / "data-00000.arrow"
 
 
+class Slow(AssertionError):
+    """FAISS's process computed for too long."""
+
+
+class Forked:
+    """FAISS's process as a fork of one that has FAISS already: to start Python for each input would take days."""
+
+    COMPUTING = 10  # seconds of processor time, as run.COMPUTING allows to a worker
+
+    def __init__(self) -> None:
+        asked, answered = os.pipe(), os.pipe()
+        self.id = os.fork()
+        if not self.id:
+            try:
+                os.close(asked[1])
+                os.close(answered[0])
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the last words of malloc
+                resource.setrlimit(resource.RLIMIT_CPU, (self.COMPUTING, self.COMPUTING + 1))
+                faiss_index.serve(os.fdopen(asked[0], "rb"), os.fdopen(answered[1], "wb"))
+            finally:
+                os._exit(0)
+        os.close(asked[0])
+        os.close(answered[1])
+        self.stdin, self.stdout = os.fdopen(asked[1], "wb"), os.fdopen(answered[0], "rb")
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        return self._known(os.WNOHANG)
+
+    def wait(self, _seconds: float | None = None) -> int:
+        return self._known(0) or 0
+
+    def kill(self) -> None:
+        if self.code is None:
+            os.kill(self.id, signal.SIGKILL)
+
+    def _known(self, how: int) -> int | None:
+        if self.code is None and (ended := os.waitpid(self.id, how))[0]:
+            self.code = os.waitstatus_to_exitcode(ended[1])
+            if self.code == -signal.SIGXCPU:
+                raise Slow(f"more than {self.COMPUTING} s of computing in FAISS's process")
+        return self.code
+
+
+faiss_apart.started = Forked
+
+
 def _faiss_seeds(folder: Path) -> list[bytes]:
     import faiss
 
@@ -309,7 +354,10 @@ def _faiss_seeds(folder: Path) -> list[bytes]:
 
 def _faiss(folder: Path, data: bytes) -> None:
     _put(folder / "a.faiss", data)
-    agree(f"faiss://{folder}/a.faiss")
+    try:
+        agree(f"faiss://{folder}/a.faiss")
+    finally:
+        faiss_apart.end_idle()
 
 
 def _faiss_documents(folder: Path, data: bytes) -> None:
@@ -487,6 +535,7 @@ def _config(folder: Path, data: bytes) -> None:
     """A verb's options as a file gives them, as far as the verb's own first line; click's refusals are a user's too."""
     import click
 
+    from crossvec import aligners
     from crossvec.cli import cli
 
     path = folder / "fit.toml"

@@ -101,7 +101,7 @@ def faiss() -> Iterator[Database]:
     pytest.importorskip("faiss")
     with folder("faiss") as path:
         yield Database(
-            f"faiss://{path}/{{name}}.faiss", remove=lambda store, client, ids: client.index.remove_ids(np.array(ids))
+            f"faiss://{path}/{{name}}.faiss", remove=lambda store, client, ids: client.change("remove", np.array(ids))
         )
 
 

@@ -2,14 +2,15 @@
 
 In    faiss:///folder/index.faiss
 Out   Space                            vectors as the index gives them back, in the order of their ids
-Uses  stores.collection, stores.atomic; faiss, pyarrow
+Uses  stores.collection, stores.atomic, stores.faiss_apart; pyarrow
 
 FAISS keeps vectors under whole numbers and nothing else. crossvec writes flat indexes with ids (IndexIDMap2), and beside them
 `index.faiss.arrow` (Arrow IPC: id, document as JSON text), which also says that a metric is cosine: FAISS knows it as the inner
 product of unit rows. Any index that can give back its rows is read; rows of a compressed one come back as near as its codes
 are, and `dtype` then names its kind. Never read: binary indexes, and pickles that other programs keep beside an index. Rows are
-written only to an index with ids (an IDMap of a flat index, or an inverted file). The index is held in memory while it is open.
-What is written lies in `index.faiss.pending` until the index is closed: when a program is killed, the next one takes it in.
+written only to an index with ids (an IDMap of a flat index, or an inverted file). The index is held in memory while it is open,
+by FAISS in a process of its own, which a damaged file may end (docs/decisions/0007). What is written lies in
+`index.faiss.pending` until the index is closed: when a program is killed, the next one takes it in.
 """
 
 from __future__ import annotations
@@ -17,34 +18,38 @@ from __future__ import annotations
 import json
 import shutil
 from bisect import bisect_right
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from crossvec.errors import StoreError
+from crossvec.errors import StoreError, UnfinishedError
 from crossvec.space import BATCH_ROWS
 from crossvec.stores import Description
 from crossvec.stores.atomic import atomically
 from crossvec.stores.collection import Collection
 from crossvec.stores.documents import names
+from crossvec.stores.faiss_apart import Apart, Died, given_back, opened
 from crossvec.stores.rows import Key, Layout, Page, uuid_of
 from crossvec.stores.tables import checked
 
 METRIC = b"crossvec.metric"
 SAMPLED = 16
+UNCUT = "name a file that faiss.write_index wrote, uncut"
 
 
 @dataclass
 class Index:
-    """An index file and what lies beside it, read when first used; `index` is FAISS's own."""
+    """An index file and what lies beside it, read when first used; FAISS's own is in another process, `held`."""
 
     path: Path
-    faiss: Any
-    held: Any = None
+    held: Apart | None = None
+    facts: dict[str, Any] = field(default_factory=dict)  # what the index is now, as Held.facts tells
     metric: str | None = None
     tables: list[Any] = field(default_factory=list)  # id and document; later ones replace the rows of earlier ones
     order: tuple[Any, ...] = ()
@@ -62,62 +67,85 @@ class Index:
         return self.path.with_name(f"{self.path.name}.pending")
 
     @property
-    def index(self) -> Any:
-        """The index with all that was written to it."""
-        if self.held is None:
-            self.held = self._read()
-            self.tables = [table for path in [self.beside] if (table := _table(path)) is not None]
-            told = self.tables[0].schema.metadata if self.tables else None
-            self.metric = (told or {}).get(METRIC, b"").decode("ascii", "replace") or None
-            for path in sorted(self.pending.glob("*.arrow")):
-                table = _table(path)
-                self._take(table.column("id").to_numpy(), _matrix(table.column("vector")), table.select(["id", "document"]))
-        return self.held
+    def file(self) -> str:
+        """The index file as any process may open it."""
+        return str(self.path.absolute())
 
-    def _read(self) -> Any:
-        """Read the index; nothing in it can be longer than its file, whatever it says, and FAISS would take it at its word."""
+    def look(self) -> dict[str, Any]:
+        """Return what the index is, with all that was written to it: rows, dim, metric, kind, replaces."""
+        if self.held is None:
+            self._read()
+            try:
+                self._take_in()
+            except BaseException:
+                self.forget()
+                raise
+        return self.facts
+
+    def _read(self) -> None:
         size = self.path.stat().st_size
-        limits = {}
-        for what in ("vector_byte_limit", "loop_limit"):
-            if hasattr(self.faiss, f"set_deserialization_{what}"):  # FAISS 1.13 and later
-                limits[what] = getattr(self.faiss, f"get_deserialization_{what}")()
-                getattr(self.faiss, f"set_deserialization_{what}")(size)
+        with self._telling():
+            self.held, self.facts = opened("read", path=self.file)
+        if not 0 <= self.facts["rows"] <= size:
+            told = f"{self.path} says that it holds {self.facts['rows']:,} rows, in {size:,} bytes"
+            self.forget()
+            raise StoreError(told, UNCUT)
+
+    def _take_in(self) -> None:
+        """Read what lies beside the index, and add the batches that are not in it yet."""
+        self.tables = [table for path in [self.beside] if (table := _table(path)) is not None]
+        told = self.tables[0].schema.metadata if self.tables else None
+        self.metric = (told or {}).get(METRIC, b"").decode("ascii", "replace") or None
+        for path in sorted(self.pending.glob("*.arrow")):
+            table = _table(path)
+            self._take(table.column("id").to_numpy(), _matrix(table.column("vector")), table.select(["id", "document"]))
+
+    def call(self, name: str, *arrays: np.ndarray, **settings: Any) -> Any:
+        """Let FAISS do something with the index; raises StoreError when that ends its process."""
+        self.look()
+        with self._telling():
+            return cast(Apart, self.held).call(name, *arrays, **settings)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
         try:
-            index = self.faiss.read_index(str(self.path))
-        finally:
-            for what, limit in limits.items():
-                getattr(self.faiss, f"set_deserialization_{what}")(limit)
-        if not 0 <= index.ntotal <= size:
-            told = f"{self.path} says that it holds {index.ntotal:,} rows, in {size:,} bytes"
-            raise StoreError(told, "name a file that faiss.write_index wrote, uncut")
-        return index
+            yield
+        except Died as died:
+            self.forget()
+            if str(died) == "SIGKILL":
+                told = f"the process in which FAISS holds {self.path} was killed, perhaps for lack of memory"
+                raise UnfinishedError(told, "free some memory, and try again") from None
+            told = (
+                f"{self.path} ends the process in which FAISS holds it ({died}): it is damaged, or FAISS cannot handle its kind"
+            )
+            raise StoreError(told, f"{UNCUT}, of another kind if this one is whole") from None
+        except MemoryError:
+            told = f"{self.path} asks for more memory than there is, or than its size explains"
+            raise StoreError(told, UNCUT) from None
+
+    def change(self, name: str, *arrays: np.ndarray) -> None:
+        """Add or remove rows."""
+        self.facts = self.call(name, *arrays)
+        self.order, self.writes = (), self.writes + 1
 
     def ids(self) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         """Return the ids in order, and for each the number by which the index gives back its row."""
-        index = self.index
-        if self.order[:2] != (index.ntotal, self.writes):
-            ids = numbers = np.arange(index.ntotal)
-            if hasattr(index, "id_map"):
-                ids = self.faiss.vector_to_array(index.id_map)
-            elif (inverted := self.inverted(index)) is not None:
-                lists = inverted.invlists
-                sizes = [(at, lists.list_size(at)) for at in range(inverted.nlist)]
-                parts = [self.faiss.rev_swig_ptr(lists.get_ids(at), size).copy() for at, size in sizes if size]
-                ids = numbers = np.concatenate(parts) if parts else ids
+        self.look()
+        if not self.order:
+            ids, numbers = self.call("ids")
+            if not len(ids) == len(numbers) == self.facts["rows"]:
+                told = f"{self.path} says that it holds {self.facts['rows']:,} rows, and has {len(ids):,} ids"
+                raise StoreError(told, UNCUT)
             order = np.argsort(ids, kind="stable")
             if (np.diff(ids[order]) == 0).any():
                 twice = ids[order][1:][np.diff(ids[order]) == 0][0]
                 raise StoreError(f"{self.path} holds several rows of the id {twice}", "remove them: index.remove_ids(…)")
-            self.order = (index.ntotal, self.writes, ids[order], numbers[order])
-        return self.order[2], self.order[3]
+            self.order = (ids[order], numbers[order])
+        return self.order
 
     def rows(self, numbers: Int64[np.ndarray, " k"]) -> Float32[np.ndarray, "k d"]:
         """Return rows by the numbers that `ids` gives."""
-        index = self.index
-        inner = self.faiss.downcast_index(index.index) if hasattr(index, "id_map") else index
-        if (inverted := self.inverted(inner)) is not None and inverted.direct_map.no():
-            inverted.set_direct_map_type(self.faiss.DirectMap.Hashtable)
-        return np.asarray(inner.reconstruct_batch(numbers), np.float32)
+        return cast(np.ndarray, self.call("rows", numbers)[0])
 
     def documents(self, ids: Int64[np.ndarray, " k"]) -> list[dict[str, Any]]:
         """Return the documents of these ids, empty where there is none."""
@@ -160,22 +188,19 @@ class Index:
             file.write_table(table)
 
     def _take(self, ids: Any, vectors: Any, table: Any) -> None:
-        index = self.index
-        known = self.ids()[0]
-        there = ids[np.isin(ids, known)]
-        if (inverted := self.inverted(index)) is not None:
-            inverted.set_direct_map_type(self.faiss.DirectMap.NoMap)
+        there = ids[np.isin(ids, self.ids()[0])]
         if len(there):
-            index.remove_ids(there)
-        index.add_with_ids(np.ascontiguousarray(vectors), ids)
+            self.change("remove", there)
+        self.change("add", ids, np.ascontiguousarray(vectors))
         self.tables.append(table)
-        self.writes += 1
 
-    def create(self, index: Any, metric: str) -> None:
+    def create(self, dim: int, metric: str) -> None:
         """Make the files of an empty index."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._forget()
-        self.held, self.metric = index, metric
+        self.forget()
+        with self._telling():
+            self.held, self.facts = opened("create", dim=dim, metric=metric)
+        self.metric = metric
         self.save()
 
     def save(self) -> None:
@@ -183,8 +208,6 @@ class Index:
         import pyarrow as pa
 
         ids = self.ids()[0]
-        if (inverted := self.inverted(self.held)) is not None:
-            inverted.set_direct_map_type(self.faiss.DirectMap.NoMap)
         schema = pa.schema([("id", pa.int64()), ("document", pa.large_string())], {METRIC: (self.metric or "").encode()})
         with atomically(self.beside) as part, pa.ipc.new_file(str(part), schema) as file:
             for start in range(0, len(ids), BATCH_ROWS):
@@ -192,28 +215,28 @@ class Index:
                 texts = [json.dumps(it, ensure_ascii=False) for it in self.documents(some)]
                 file.write_table(pa.table({"id": some, "document": texts}).cast(schema))
         with atomically(self.path) as part:
-            self.faiss.write_index(self.held, str(part))
+            self.call("write", path=str(part.absolute()))
         shutil.rmtree(self.pending, ignore_errors=True)
 
     def close(self) -> None:
         """Save what was written."""
         if self.held is not None and self.pending.is_dir() and self.writes:
             self.save()
-        self._forget()
+        self.forget()
 
     def delete(self) -> None:
         """Delete the files."""
-        self._forget()
+        self.forget()
         shutil.rmtree(self.pending, ignore_errors=True)
         for path in (self.path, self.beside):
             path.unlink(missing_ok=True)
 
-    def _forget(self) -> None:
-        self.held, self.tables, self.order, self.known, self.writes = None, [], (), (), 0
-
-    def inverted(self, index: Any) -> Any:
-        """Return the inverted file that an index is, or has inside; None when there is none."""
-        return None if hasattr(index, "refine_index") else self.faiss.try_extract_index_ivf(index)
+    def forget(self) -> None:
+        """Let go of the index, and of the process that held it."""
+        held, self.held = self.held, None
+        if held is not None:
+            given_back(held)
+        self.facts, self.tables, self.order, self.known, self.writes = {}, [], (), (), 0
 
 
 class FaissIndex(Collection):
@@ -232,7 +255,9 @@ class FaissIndex(Collection):
     def _connect(self) -> Any:
         if self.address.split()[0]:
             raise StoreError(f"{self.address.url} names a server, and FAISS has none", "write faiss:///folder/index.faiss")
-        return Index(self.path, self.client_library())
+        if find_spec(self.module) is None:
+            self.client_library()  # tells what to install
+        return Index(self.path)
 
     def _shared(self) -> Hashable:
         return str(self.path.absolute())
@@ -245,19 +270,13 @@ class FaissIndex(Collection):
     def _look(self, client: Any) -> Layout | None:
         if not client.path.exists():
             return None
-        index = client.index
-        ids, _ = client.ids()
-        inner = client.faiss.downcast_index(index.index) if hasattr(index, "id_map") else index
-        kind = type(inner).__name__.removeprefix("Index")
-        known = {client.faiss.METRIC_L2: "euclidean", client.faiss.METRIC_INNER_PRODUCT: "dot"}
-        all_metrics = ((name, value) for name, value in vars(client.faiss).items() if name.startswith("METRIC_"))
-        named = next((name for name, value in all_metrics if value == index.metric_type), "")
+        facts, (ids, _) = client.look(), client.ids()
         return Layout(
-            len(ids),
-            index.d,
-            client.metric or known.get(index.metric_type, named.removeprefix("METRIC_").lower()),
+            facts["rows"],
+            facts["dim"],
+            client.metric or facts["metric"],
             client.metric == "cosine",
-            "float32" if kind.endswith("Flat") or kind.startswith("Flat") else kind,
+            facts["kind"],
             "integer" if not client.tables else None,
             names(client.documents(ids[:SAMPLED])),
         )
@@ -273,19 +292,15 @@ class FaissIndex(Collection):
         return Page(keys, client.rows(which), client.documents(some), last)
 
     def _count(self, client: Any) -> int:
-        return int(client.index.ntotal)
+        return int(client.look()["rows"])
 
     def _create(self, client: Any, like: Description) -> None:
-        faiss = client.faiss
-        metric = faiss.METRIC_L2 if like.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
-        client.create(faiss.IndexIDMap2(faiss.IndexFlat(like.dim, metric)), str(like.metric))
+        client.create(like.dim, str(like.metric))
 
     def _put(
         self, client: Any, layout: Layout, keys: list[Key], vectors: Float32[np.ndarray, "k d"], rows: list[dict[str, Any]]
     ) -> None:
-        index, faiss = client.index, client.faiss
-        flat = hasattr(index, "id_map") and isinstance(faiss.downcast_index(index.index), faiss.IndexFlatCodes)
-        if not flat and (hasattr(index, "id_map") or client.inverted(index) is None):
+        if not client.look()["replaces"]:
             hint = "write to a new file, or to one with ids: faiss.IndexIDMap2(faiss.IndexFlatL2(dim))"
             raise StoreError(f"{self.path} is an index in which no rows can be replaced by id", hint)
         if layout.normalised:
@@ -309,7 +324,7 @@ class FaissIndex(Collection):
         if '"IBx' in str(error):
             return f"{self.path} is a binary index, whose rows are bits", "name an index of float vectors"
         if "read_index" in str(error) or "FileIOReader" in str(error):
-            return f"{self.path} cannot be read as an index: {told}", "name a file that faiss.write_index wrote, uncut"
+            return f"{self.path} cannot be read as an index: {told}", UNCUT
         return f"this kind of index refuses, {self.path}: {told}", "write to a new file, or read an index that keeps its rows"
 
 
