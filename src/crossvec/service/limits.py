@@ -4,8 +4,8 @@ In    a request
 Out   its body, or a Refusal: 408 too slow, 413 too large, 422 too many rows, 429 too many requests at once
 Uses  refusal; starlette
 
-The memory that clients can claim is bounded: `requests` bodies of `body` bytes each, and as much again for what becomes of
-them in the threads at work.
+The memory that clients can claim is bounded: `requests` bodies of `body` bytes each, as much again for what becomes of them in
+the threads at work, and for one request to each model the tokens of its texts, some twenty times theirs.
 """
 
 from __future__ import annotations
