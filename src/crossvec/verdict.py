@@ -47,7 +47,7 @@ SURE, LOST = 0.8, 0.25
 """At or above SURE the status is aligned, below LOST failed."""
 
 EVIDENCE = ("thirds", "first_thirds", "reliability", "local", "local_reliability", "chance", "size", "usable")
-WEIGHTS = {"shapes": 19.7, "reliability": 17.9, "thirds": 13.2}
+WEIGHTS = {"shapes": 19.7, "reliability": 17.9, "thirds": 13.7}
 BIAS = -27.7
 
 
