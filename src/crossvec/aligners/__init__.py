@@ -129,7 +129,7 @@ def settings(name: str) -> dict[str, Any]:
 
 
 def create(name: str, options: Mapping[str, Any] | None = None) -> Aligner:
-    """Make an aligner from its name and settings; strings are converted to each field's type.
+    """Make an aligner from its name and settings, such as a card's; strings are converted to each field's type.
 
     Raises SettingError for an unknown aligner, an unknown setting or a value that does not fit, naming the nearest right one.
     """
@@ -140,7 +140,8 @@ def create(name: str, options: Mapping[str, Any] | None = None) -> Aligner:
     for key, value in (options or {}).items():
         if key not in known:
             raise SettingError(f"the aligner {name} has no setting {key!r}", did_you_mean(key, known))
-        values[key] = _convert(key, value, meant(hints[key]))
+        wanted = meant(hints[key])
+        values[key] = None if value is None and wanted is not hints[key] else _convert(key, value, wanted)
     return kind(**values)  # type: ignore[no-any-return]
 
 
