@@ -210,9 +210,9 @@ def test_a_file_of_settings_that_is_wrong_is_refused_in_words(
     assert main([]) == main([str(tmp_path / "none.toml")]) == 2
 
 
-def test_help_tells_what_the_file_holds_and_how_to_start_many(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_tells_what_the_file_holds_and_how_to_start_many(caplog: pytest.LogCaptureFixture) -> None:
     from crossvec.aligners.vec2vec.__main__ import main
 
-    assert main(["--help"]) == 0
-    told = capsys.readouterr().out
-    assert "[spaces]" in told and "torchrun" in told
+    with caplog.at_level("INFO"):
+        assert main(["--help"]) == 0
+    assert "[spaces]" in caplog.text and "torchrun" in caplog.text

@@ -36,7 +36,7 @@ def main(words: list[str]) -> int:
     logging.basicConfig(level=logging.INFO if leads else logging.CRITICAL, stream=sys.stderr, format="%(message)s")
     try:
         if words in (["-h"], ["--help"]):
-            sys.stdout.write(f"{__doc__}")
+            log.info("%s", __doc__)
             return 0
         if len(words) != 1:
             raise UsageError("name one file", "python -m crossvec.aligners.vec2vec RUN.toml")
