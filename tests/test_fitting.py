@@ -126,6 +126,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
         return Verdict(status, probability, {"seed": float(seed)})  # type: ignore[arg-type]
 
     monkeypatch.setattr(fitting, "judge", judge)
+    monkeypatch.setattr(fitting, "_sure", lambda _x, _y, _seed: lambda _map: 0.5)  # those told on the way are not in the script
     monkeypatch.setitem(ALIGNERS, "moments", "crossvec.aligners.controls:Identity")
     return script
 
@@ -285,6 +286,16 @@ def test_known_pairs_reach_an_aligner_that_can_do_without_them(twins: World) -> 
     alone, taught = (fit(*spaces, "vec2vec", pairs=pairs, settings=small) for pairs in (None, same(100)))
     parts = [learned.card["trace"][0]["steps"][0]["looks"][-1]["parts"] for learned in (alone, taught)]
     assert ["supervised" in part for part in parts] == [False, True]
+
+
+def test_while_vec2vec_learns_the_verdict_on_each_look_is_told(twins: World) -> None:
+    heard: list[str] = []
+    small = {"preset": "scratch", "width": 16, "batch": 64, "steps": 4, "looks": 2}
+    spaces = Space.of(twins.x), Space.of(twins.y)
+    learned = fit(*spaces, "vec2vec", settings=small, progress=lambda doing, _: heard.append(doing))
+    looks = learned.card["trace"][0]["steps"][0]["looks"]
+    assert all(0 <= look["verdict"] <= 1 for look in looks)
+    assert any(f"verdict {looks[-1]['verdict']:.2f}" in doing for doing in heard)
 
 
 # What it refuses

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor, nn
 
-from crossvec.aligners import Alignment, Linear, create
+from crossvec.aligners import Alignment, Linear, Map, create
 from crossvec.aligners.vec2vec import PRESETS, Vec2Vec, after, prepared, train
 from crossvec.aligners.vec2vec.data import Batches, Order, Rows
 from crossvec.aligners.vec2vec.discriminators import Discriminators
@@ -491,6 +491,32 @@ def test_event_files_hold_every_look(tmp_path: Path, clouds: tuple[Tensor, Tenso
     scores = {scalar.step: scalar.value for scalar in found.Scalars("score")}
     assert scores == {seen["step"]: pytest.approx(seen["score"]) for seen in learned.trace[0]["looks"]}
     assert {"loss/total", "loss/cycle", "health/told apart"} <= set(found.Tags()["scalars"])
+    assert "verdict" not in found.Tags()["scalars"]
+
+
+def test_the_verdict_on_the_map_so_far_is_told_with_every_look_and_chooses_nothing(
+    tmp_path: Path, clouds: tuple[Tensor, Tensor]
+) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    heard: list[str] = []
+    asked: list[float] = []
+
+    def verdict(map_: Map) -> float:
+        asked.append(1 - float((map_(clouds[0]) @ map_(clouds[0]).T).mean()) / (2 + len(asked)))
+        return asked[-1]
+
+    alone = Vec2Vec(**TINY).fit(*clouds)
+    told = Vec2Vec(**TINY, events=str(tmp_path)).fit(*clouds, verdict=verdict, progress=lambda doing, _: heard.append(doing))
+    looks = told.trace[0]["looks"]
+    assert [look["verdict"] for look in looks] == pytest.approx(asked) and len(asked) == len(looks) > 1
+    assert all(any(f"verdict {sure:.2f}" in doing for doing in heard) for sure in asked)
+    found = EventAccumulator(str(tmp_path / "seed-0"))
+    found.Reload()
+    assert [scalar.value for scalar in found.Scalars("verdict")] == pytest.approx(asked)
+    assert all(look["verdict"] is None for look in alone.trace[0]["looks"])
+    assert torch.equal(alone.map(clouds[0]), told.map(clouds[0]))
 
 
 def test_event_files_without_tensorboard_are_refused_before_any_work(

@@ -11,7 +11,7 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from crossvec.aligners import Aligner, Alignment, Effort, Step, aligner_class, create, part, silent
+from crossvec.aligners import Aligner, Alignment, Effort, Map, Step, aligner_class, create, part, silent
 from crossvec.aligners.heldout import Carries, HeldOut, held_out
 from crossvec.errors import SettingError, SpaceError, UsageError
 from crossvec.space import Space
@@ -328,9 +328,11 @@ def _attempt(
     """Fit and judge; `found` is what was found on pairs held out already."""
     started = time.perf_counter()
     pairs = None if known is None else torch.from_numpy(known).to(x.device)
-    alignment = one.fit(x, y, pairs=pairs if _learns_from_pairs(one) else None, progress=step)
+    own = int(getattr(one, "seed", 0))
+    told = {"verdict": _sure(x, y, own)} if getattr(one, "tells_verdict", False) else {}
+    alignment = one.fit(x, y, pairs=pairs if _learns_from_pairs(one) else None, progress=step, **told)
     step("judging", 1.0)
-    verdict = judge(x, y, alignment, seed=int(getattr(one, "seed", 0)))
+    verdict = judge(x, y, alignment, seed=own)
     if pairs is not None and found is None and not getattr(one, "uses_pairs", False):
         step("meeting pairs held out", 1.0)
         learn = partial(_learned, one, x, y) if one.needs_pairs else lambda _: alignment
@@ -348,14 +350,20 @@ def _trained(found: Attempt, x: Tensor, y: Tensor, seed: int, step: Step) -> tup
 
     started = time.perf_counter()
     one = Vec2Vec(seed=seed)
+    start = rotation(x, y, found.alignment)
     alignment = one.fit(
-        x, y, start=rotation(x, y, found.alignment), progress=lambda doing, part: step(f"vec2vec: {doing}", part)
+        x, y, start=start, verdict=_sure(x, y, seed), progress=lambda doing, part: step(f"vec2vec: {doing}", part)
     )
     verdict = judge(x, y, alignment, seed=seed)
     before, after = (seen(x, y, it, seed=seed) for it in (found.alignment, alignment))
     trained = Attempt(one, alignment, verdict, time.perf_counter() - started, None, after)
     healthy = alignment.evidence["healthy"] > 0 and verdict.status == "aligned"
     return replace(found, seen=before), trained, healthy and helps(before, after)
+
+
+def _sure(x: Tensor, y: Tensor, seed: int) -> Callable[[Map], float]:
+    """Return what gives the verdict's probability of a map that is still being learned."""
+    return lambda map_: judge(x, y, Alignment(map_, map_), seed=seed).probability
 
 
 def _learns_from_pairs(one: Aligner) -> bool:

@@ -71,7 +71,8 @@ class Alignment:
 class Aligner(Protocol):
     """A frozen dataclass of settings with one method.
 
-    One that learns without pairs, and from pairs too where there are some, says so by a class attribute `uses_pairs = True`.
+    One that learns without pairs, and from pairs too where there are some, says so by a class attribute `uses_pairs = True`;
+    one whose `fit` takes `verdict`, the Verdict's probability of a map, to tell while it learns, by `tells_verdict = True`.
     """
 
     name: ClassVar[str]

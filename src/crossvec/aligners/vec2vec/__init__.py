@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from itertools import permutations
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
@@ -28,7 +27,7 @@ from crossvec.aligners.vec2vec.checkpoint import make_folder
 from crossvec.aligners.vec2vec.data import Batches, Rows, mixed
 from crossvec.aligners.vec2vec.discriminators import Discriminators
 from crossvec.aligners.vec2vec.distributed import Group
-from crossvec.aligners.vec2vec.health import SAMPLE, Judge, label_free
+from crossvec.aligners.vec2vec.health import Judge, built_in
 from crossvec.aligners.vec2vec.live import require_tensorboard
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.neural import Neural
@@ -126,6 +125,7 @@ class Vec2Vec:
     name: ClassVar[str] = "vec2vec"
     needs_pairs: ClassVar[bool] = False
     uses_pairs: ClassVar[bool] = True
+    tells_verdict: ClassVar[bool] = True
 
     preset: PresetName = "small"
     start: Literal["cold", "warm"] | None = None
@@ -238,10 +238,12 @@ class Vec2Vec:
         pairs: Int[Tensor, "p 2"] | None = None,
         progress: Step = silent,
         judge: Judge | None = None,
+        verdict: Judge | None = None,
         start: Alignment | None = None,
     ) -> Alignment:
         """Train a network between two centred clouds of unit rows; `judge` scores maps x -> y in place of the built-in score.
 
+        `verdict` gives the Verdict's probability of such a map: it is told with each look at the training, and chooses nothing.
         A warm training starts at `start`, an alignment of linear maps, where it is given, else at what `moments` finds.
         Raises SettingError for settings that do not go together, UsageError for a checkpoint that cannot be read or written.
         """
@@ -258,13 +260,16 @@ class Vec2Vec:
                 map_ = moments.fit(x, y, progress=lambda doing, fraction: progress(f"start: {doing}", begun * fraction))
             return {("source", "target"): map_}
 
-        scores = None if judge is None else (lambda network: judge(Neural.of(network, "source", "target")))
+        def of_network(told: Judge | None) -> Scores | None:
+            return None if told is None else (lambda network: told(Neural.of(network, "source", "target")))
+
         found = train(
             self,
             spaces,
             linear=linear,
             pairs=pairs,
-            scores=scores,
+            scores=of_network(judge),
+            verdict=of_network(verdict),
             progress=lambda doing, fraction: progress(doing, begun + (0.99 - begun) * fraction),
         )
         best = found.best
@@ -307,6 +312,7 @@ def train(
     network: Callable[[Generator, bool], Network] | None = None,
     pairs: Int[Tensor, "p 2"] | None = None,
     scores: Scores | None = None,
+    verdict: Scores | None = None,
     device: torch.device | None = None,
     progress: Step = silent,
 ) -> Found:
@@ -326,8 +332,9 @@ def train(
         maps = {} if one.started() else found()
         return prepared(one, spaces, judged, linear=maps, network=network, pairs=pairs, device=where)
 
+    events = Path(settings.events) if settings.events else None
     try:
-        return best_of(make, settings.seed, settings.seeds, Path(settings.events) if settings.events else None, progress)
+        return best_of(make, settings.seed, settings.seeds, events, progress, verdict)
     except KeyboardInterrupt:
         if settings.checkpoint and any(Path(settings.checkpoint).glob("seed-*.safetensors")):
             told = f"interrupted; what was trained so far is kept in {settings.checkpoint}"
@@ -373,17 +380,6 @@ def prepared(
     every = settings.every or max(1, recipe.steps // recipe.looks)
     parts = made.to(where), critics.to(where), batches, objective, recipe, scores
     return Training(*parts, teacher=teacher, file=file, every=every, warm=settings.warm)
-
-
-def built_in(spaces: Mapping[str, Rows], seed: int, device: torch.device) -> Scores:
-    """Return the score of `health.label_free`, the mean over all directions, on one sample of each space."""
-    samples = {name: rows.sample(SAMPLE, mixed(seed, 2)).to(device) for name, rows in spaces.items()}
-
-    def score(network: Network) -> float:
-        found = [label_free(network.translate(a, b, samples[a]), samples[b]) for a, b in permutations(samples, 2)]
-        return sum(found) / len(found)
-
-    return score
 
 
 def _file(settings: Vec2Vec, seed: int) -> Path:

@@ -3,7 +3,7 @@
 In    rows of both spaces, their translations, the discriminators' logits
 Out   Look                  a label-free score, how wide the translated clouds are, how well the discriminators tell
       sickness              "", or the name of what went wrong
-Uses  geometry, aligners.maps, aligners.vec2vec.{network, discriminators, losses}
+Uses  geometry, aligners.maps, aligners.vec2vec.{network, data, discriminators, losses}
 
 The score asks two things of a translated cloud that a wrong map cannot give. Rows shall meet: the mean over rows of the cosine
 to a target row that has them as its own nearest one, 0 where there is none, so collapsed rows, which share a neighbour, count
@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crossvec.aligners.maps import Map
+from crossvec.aligners.vec2vec.data import Rows, mixed
 from crossvec.aligners.vec2vec.discriminators import Discriminators
 from crossvec.aligners.vec2vec.losses import GAN, told_apart
 from crossvec.aligners.vec2vec.network import Network
@@ -54,7 +55,9 @@ class Look:
     """How training stood at a step.
 
     `score` label-free; `loss` the generator's mean since the look before, and `parts` its terms; `rank` and `spread` of the
-    narrowest translated cloud, in parts of its target's; `told_apart` how often the best discriminator is right: .5 to 1.
+    narrowest translated cloud, in parts of its target's; `told_apart` how often the best discriminator is right: .5 to 1;
+    `verdict` the Verdict's probability that the network aligns, no number where it is not asked: it is told, and chooses
+    nothing, since it hardly moves once a map is right.
     """
 
     step: int
@@ -64,6 +67,7 @@ class Look:
     rank: float
     spread: float
     told_apart: float
+    verdict: float = math.nan
 
     def record(self) -> dict[str, Any]:
         """Return it as plain JSON; what is not finite becomes None."""
@@ -125,6 +129,17 @@ def width(rows: Float[Tensor, "k d"]) -> tuple[float, float]:
     variances = principal_axes(rows - rows.mean(0))[1]
     total = float(variances.sum())
     return total**2 / max(float(variances.square().sum()), TINY**2), total
+
+
+def built_in(spaces: Mapping[str, Rows], seed: int, device: torch.device) -> Callable[[Network], float]:
+    """Return the score of a network by `label_free`, the mean over all directions, on one sample of each space."""
+    samples = {name: rows.sample(SAMPLE, mixed(seed, 2)).to(device) for name, rows in spaces.items()}
+
+    def score(network: Network) -> float:
+        found = [label_free(network.translate(a, b, samples[a]), samples[b]) for a, b in permutations(samples, 2)]
+        return sum(found) / len(found)
+
+    return score
 
 
 def label_free(translated: Float[Tensor, "k d"], target: Float[Tensor, "m d"]) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 from crossvec.aligners import Step
 from crossvec.aligners.vec2vec.distributed import Group
 from crossvec.aligners.vec2vec.live import Live
+from crossvec.aligners.vec2vec.network import Network
 from crossvec.aligners.vec2vec.training import Outcome, Training
 
 REPLACED = 3
@@ -33,8 +34,18 @@ class Found:
     trace: tuple[dict[str, Any], ...]
 
 
-def best_of(make: Callable[[int], Training], first: int, wanted: int, events: Path | None, progress: Step) -> Found:
-    """Train seeds `first`, `first` + 1, ... until `wanted` were healthy, or as many as that and REPLACED more were tried."""
+def best_of(
+    make: Callable[[int], Training],
+    first: int,
+    wanted: int,
+    events: Path | None,
+    progress: Step,
+    verdict: Callable[[Network], float] | None = None,
+) -> Found:
+    """Train seeds `first`, `first` + 1, ... until `wanted` were healthy, or as many as that and REPLACED more were tried.
+
+    `verdict` is told with each look.
+    """
     best: Outcome | None = None
     trace: list[dict[str, Any]] = []
     healthy = 0
@@ -43,7 +54,7 @@ def best_of(make: Callable[[int], Training], first: int, wanted: int, events: Pa
         training = make(seed)
         folder = events / f"seed-{seed}" if events and Group.now().leads else None
         part = _part(progress, healthy, wanted, seed)
-        live = Live(part, training.recipe.steps, folder=folder, since=training.done)
+        live = Live(part, training.recipe.steps, folder=folder, since=training.done, verdict=verdict)
         try:
             outcome = training.run(live)
         finally:

@@ -313,14 +313,14 @@ class Training:
         self.group.mean_(numbers)
         self.network.eval()
         self.discriminators.eval()
-        signs = torch.zeros(4, dtype=torch.float64, device=self.device)
+        signs = torch.zeros(5, dtype=torch.float64, device=self.device)
         with self.generator.showing(self.generator.average):
             if self.group.leads:
                 found = vital_signs(self.network, self.discriminators, self._rows, self.objective.gan, self.scores)
-                signs = torch.tensor(found, dtype=torch.float64, device=self.device)
-            score, rank, spread, told = self.group.shared(signs).tolist()
+                signs = torch.tensor([*found, live.sure(self.network)], dtype=torch.float64, device=self.device)
+            score, rank, spread, told, sure = self.group.shared(signs).tolist()
             parts = dict(zip(losses, numbers.tolist(), strict=True))
-            self.looks.append(Look(self.done, score, parts.pop("total", 0.0), parts, rank, spread, told))
+            self.looks.append(Look(self.done, score, parts.pop("total", 0.0), parts, rank, spread, told, sure))
             if self._best() is self.looks[-1]:
                 self.best = {"values": self.generator.values.detach().clone(), **self._buffers()}
         self.network.train()
