@@ -223,6 +223,76 @@ def test_a_fork_has_a_process_of_its_own(tmp_path: Path) -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
+@posix
+def test_a_fork_that_holds_an_open_index_reads_it_anew_and_leaves_the_parents_alone(tmp_path: Path) -> None:
+    code = f"""
+        import os
+        import numpy as np
+        from crossvec import stores
+        from crossvec.space import Space
+        place = stores.open("faiss://{tmp_path}/a")
+        place.write([Space.of(np.eye(3, dtype="f4"), [0, 1, 2])])
+        place = stores.open("faiss://{tmp_path}/a")
+        with place.session() as client:
+            client.look()
+            parents = client.held
+            forked = os.fork()
+            if forked:
+                assert os.waitpid(forked, 0)[1] == 0
+            assert client.rows(client.ids()[1]).sum() == 3
+            assert (client.held is parents) == bool(forked)
+            if not forked:
+                client.close()
+                os._exit(0)
+    """
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_ctrl_c_while_a_new_index_is_written_leaves_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = faiss_apart.receive
+    add: list[bool] = []
+
+    def interrupted(stream: Any) -> Any:
+        told, held = answers(stream)
+        if isinstance(told[1], dict) and told[1]["rows"] and not add:
+            add.append(True)
+            raise KeyboardInterrupt
+        return told, held
+
+    monkeypatch.setattr(faiss_apart, "receive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stores.open(f"faiss://{tmp_path}/n.faiss").write([Space.of(np.eye(3, dtype="f4"))])
+    assert add and list(tmp_path.iterdir()) == []
+
+
+@posix
+def test_a_process_that_does_not_start_is_not_blamed_on_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores.open(f"faiss://{tmp_path}/a.faiss").write([Space.of(np.eye(3, dtype="f4"))])
+    faiss_apart.end_idle()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(StoreError, match="does not start") as refused:
+        stores.open(f"faiss://{tmp_path}/a.faiss").count()
+    assert "damaged" not in str(refused.value)
+
+
+def test_a_faiss_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores.open(f"faiss://{tmp_path}/a.faiss").write([Space.of(np.eye(3, dtype="f4"))])
+    faiss_apart.end_idle()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "faiss.py").write_text("raise ImportError('libgomp is missing')")
+    monkeypatch.syspath_prepend(str(tmp_path / "broken"))
+    with pytest.raises(StoreError, match="cannot be loaded.*libgomp is missing"):
+        stores.open(f"faiss://{tmp_path}/a.faiss").count()
+
+
+def test_paths_of_packages_that_are_no_text_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faiss_apart.end_idle()
+    monkeypatch.setattr(sys, "path", [tmp_path, *sys.path])
+    stores.open(f"faiss://{tmp_path}/a.faiss").write([Space.of(np.eye(3, dtype="f4"))])
+    assert stores.open(f"faiss://{tmp_path}/a.faiss").count() == 3
+
+
 @pytest.mark.parametrize(("name", "value"), [("executable", ""), ("frozen", True)])
 def test_a_program_that_cannot_start_python_says_so(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     faiss_apart.end_idle()

@@ -90,11 +90,12 @@ def test_an_unknown_setting_is_refused_with_the_nearest_right_one(name: str) -> 
 
 
 @every_aligner
-def test_a_value_that_is_no_number_is_refused(name: str) -> None:
+def test_a_seed_that_is_none_is_refused(name: str) -> None:
     make(name)
-    with pytest.raises(SettingError, match="seed") as refused:
-        create(name, {"seed": "many"})
-    assert refused.value.hint
+    for wrong in ("many", None, 2**32):
+        with pytest.raises(SettingError, match="seed") as refused:
+            create(name, {"seed": wrong})
+        assert refused.value.hint
 
 
 WRONG: dict[Any, list[Any]] = {

@@ -147,6 +147,8 @@ def create(name: str, options: Mapping[str, Any] | None = None) -> Aligner:
 
 
 def _convert(key: str, value: Any, wanted: Any) -> Any:
+    if value is None:
+        raise SettingError(f"{key} cannot be left open", "leave it out, and it is what it is by default")
     choices = get_args(wanted) if get_origin(wanted) is Literal else None
     if choices is not None:
         if value not in choices:

@@ -18,6 +18,10 @@ from crossvec.errors import SettingError
 __all__ = ["Range", "check", "meant"]
 
 
+SEEDS = 2**32
+"""Seeds are below it: more no library here takes."""
+
+
 @dataclass(frozen=True)
 class Range:
     """Numbers from `low` to `high`; `above` leaves out `low` itself. `such` is one a user might type."""
@@ -39,7 +43,8 @@ class Range:
 def check(aligner: Any, least: Mapping[str, int] | None = None, **ranges: Range) -> None:
     """Refuse a dataclass with a value that its fit could not use.
 
-    Whole numbers are at least what `least` says for them: 0 for `seed` and 1 for the others when it says nothing. Every field
+    Whole numbers are at least what `least` says for them: 0 for `seed` (and below 2**32, which every generator takes) and 1 for
+    the others when it says nothing. Every field
     that is a float has a range, and a field of choices holds one of them; one that may be None is left alone where it is.
     Raises SettingError, naming the field.
     """
@@ -56,6 +61,8 @@ def check(aligner: Any, least: Mapping[str, int] | None = None, **ranges: Range)
             low = (least or {}).get(key, 0 if key == "seed" else 1)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise _refusal(key, value, f"use a whole number of at least {low}, for example -s {key}={max(low, 10)}")
+            if key == "seed" and value >= SEEDS:
+                raise _refusal(key, value, f"use a whole number below {SEEDS:,}, for example -s seed=10")
         elif wanted is float:
             if not isinstance(value, (int, float)) or isinstance(value, bool) or value not in ranges[key]:
                 raise _refusal(key, value, f"use a number {ranges[key]}, for example -s {key}={ranges[key].such:g}")

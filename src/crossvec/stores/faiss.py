@@ -73,6 +73,8 @@ class Index:
 
     def look(self) -> dict[str, Any]:
         """Return what the index is, with all that was written to it: rows, dim, metric, kind, replaces."""
+        if self.held is not None and not self.held.mine:  # forked since
+            self.forget()
         if self.held is None:
             self._read()
             try:
@@ -122,6 +124,9 @@ class Index:
         except MemoryError:
             told = f"{self.path} asks for more memory than there is, or than its size explains"
             raise StoreError(told, UNCUT) from None
+        except KeyboardInterrupt:  # the process went with it, and what it held; batches that were written lie in `pending`
+            self.forget()
+            raise
 
     def change(self, name: str, *arrays: np.ndarray) -> None:
         """Add or remove rows."""
@@ -220,9 +225,11 @@ class Index:
 
     def close(self) -> None:
         """Save what was written."""
-        if self.held is not None and self.pending.is_dir() and self.writes:
-            self.save()
-        self.forget()
+        try:
+            if self.held is not None and self.held.mine and self.pending.is_dir() and self.writes:
+                self.save()
+        finally:
+            self.forget()
 
     def delete(self) -> None:
         """Delete the files."""

@@ -37,14 +37,18 @@ def started() -> Any:
         told = "FAISS reads indexes in a process of its own, and this program cannot start Python"
         raise StoreError(told, "translate the index to another format with the command crossvec, and read that")
     # The child looks for packages where this process does, and -P keeps it from looking beside the program too.
-    path = os.pathsep.join(it or os.getcwd() for it in sys.path)
+    # What is no text there Python passes over as well.
+    path = os.pathsep.join(it or os.getcwd() for it in sys.path if isinstance(it, str))
     command = [sys.executable, "-P", "-m", "crossvec.stores.faiss_index"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, **pipes)  # type: ignore[call-overload]
 
 
 class Apart:
-    """A process that holds one index at a time. Calls from several threads wait for each other."""
+    """A process that holds one index at a time. Calls from several threads wait for each other.
+
+    Raises StoreError when the process does not start, or cannot load FAISS.
+    """
 
     def __init__(self) -> None:
         self.owner = os.getpid()  # a process that forks has the pipes too, and must not use them
@@ -52,7 +56,19 @@ class Apart:
         self.sound = True
         self.lock = threading.Lock()
         self.process = started()
-        self._ask(None)
+        try:
+            self._ask(None)
+        except Died as died:
+            told = f"the process in which FAISS would hold an index does not start ({died})"
+            raise StoreError(told, "python -m crossvec.stores.faiss_index < /dev/null shows why") from None
+        except Exception as error:
+            self.end()
+            raise StoreError(f"FAISS cannot be loaded: {error}", "pip install --force-reinstall 'crossvec[faiss]'") from None
+
+    @property
+    def mine(self) -> bool:
+        """Whether this process started it: one that was forked since has no say."""
+        return self.owner == os.getpid()
 
     def call(self, name: str, *arrays: np.ndarray, **settings: Any) -> Any:
         """Call a method and return its arrays, or what it tells.
@@ -127,7 +143,7 @@ def _next_idle() -> Apart | None:
             apart = _idle.pop()
         except IndexError:  # another thread was quicker
             break
-        if apart.owner == os.getpid() and apart.process.poll() is None:
+        if apart.mine and apart.process.poll() is None:
             apart.used = True
             return apart
     return None
@@ -135,6 +151,8 @@ def _next_idle() -> Apart | None:
 
 def given_back(apart: Apart) -> None:
     """Take back a process that is needed no more, for the next index if it is sound."""
+    if not apart.mine:
+        return
     if apart.sound:
         try:
             apart.call("forget")
@@ -150,4 +168,5 @@ def given_back(apart: Apart) -> None:
 def end_idle() -> None:
     """End the processes that are kept for the next index."""
     while (apart := _next_idle()) is not None:
+        apart.process.kill()  # a fork that lives on would keep its stdin open
         apart.end()

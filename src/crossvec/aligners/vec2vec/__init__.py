@@ -104,7 +104,7 @@ class Vec2Vec:
     width 256, from random weights; `paper` and `published-code`, as published. Those two differ: see `Objective`.
 
     start           "warm" at the rotation that `moments` finds with `effort` (the width is raised to hold both spaces where it
-                    is not given); "cold" from random weights; empty: as `preset`
+                    is not given); "cold" from random weights; None: as `preset`
     rec ... pseudo  weights of the objective's terms; `supervised` is used where pairs are given; `softness` and `nearness`: see
                     `Objective`
     without         fields that shall be 0, such as "latent, cycle_vsp", in place of `latent=0` and `cycle_vsp=0`
