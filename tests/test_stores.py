@@ -639,6 +639,30 @@ def test_datasets_in_groups_are_found_and_chosen(tmp_path: Path) -> None:
         stores.open(f"{tmp_path}/a.h5?key=test&id=numbers").describe()
 
 
+@pytest.mark.parametrize("looked_at", [100, 1 << 24], ids=["in small blocks", "at once"])
+def test_ids_in_a_heap_without_an_end_are_refused_where_hdf5_would_look_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked_at: int
+) -> None:
+    from crossvec.stores import hdf5
+
+    monkeypatch.setattr(hdf5, "LOOKED_AT", looked_at)
+    ids = [f"text {i} {'x' * (i % 70)}" for i in range(300)]
+    stores.open(tmp_path / "a.h5").write([Space.of(cloud(300), ids)])
+    assert stores.open(tmp_path / "a.h5").load().ids == ids
+    whole = (tmp_path / "a.h5").read_bytes()
+    heaps = [at for at in range(len(whole)) if whole.startswith(b"GCOL", at)]
+    assert heaps
+    free = heaps[-1] + 16
+    while number := int.from_bytes(whole[free : free + 2], "little"):
+        assert number <= len(ids)
+        free += 16 + (int.from_bytes(whole[free + 8 : free + 16], "little") + 7) // 8 * 8
+    (tmp_path / "b.h5").write_bytes(whole[: free + 8] + bytes(8) + whole[free + 16 :])
+    with pytest.raises(StoreError, match="without an end") as refused:
+        stores.open(tmp_path / "b.h5").load()
+    assert "id=" in refused.value.hint
+    assert stores.open(f"{tmp_path}/b.h5?id=").load().array().shape == (300, 3)
+
+
 # --- .jsonl
 
 

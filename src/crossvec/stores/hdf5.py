@@ -8,8 +8,10 @@ Uses  stores.files, h5py
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ except ModuleNotFoundError as missing:
     raise MissingExtraError(".h5 files need h5py, which is not installed", 'pip install "crossvec[hdf5]"') from missing
 
 CHUNK_BYTES = 1 << 18  # HDF5's cache of 1 MiB holds some; a file is never smaller than one
+HEAP = b"GCOL\x01\0\0\0"  # how a collection of texts begins
+LENGTH = 8  # bytes of a length in it, in files as nearly everybody writes them
+LOOKED_AT = 1 << 24  # bytes of a file that are searched for heaps at a time
 
 
 class Hdf5File(FileStore):
@@ -43,6 +48,9 @@ class Hdf5File(FileStore):
     def _chunks(self, start: int, stop: int, batch: int) -> Iterator[Part]:
         with self._open() as file:
             vectors, ids = self._datasets(file)
+            if ids is not None and ids.dtype.kind == "O" and file.id.get_create_plist().get_sizes()[1] == LENGTH:
+                about = self.path.stat()
+                _refuse_endless(self.path, about.st_size, about.st_mtime_ns)
             for first in range(start, stop, batch):
                 rows = slice(first, min(first + batch, stop))
                 yield Part(vectors[rows], None if ids is None or "ids" not in self.kept else self._ids(ids, rows))
@@ -121,6 +129,45 @@ class _Disk(io.FileIO):
         """Raise what was remembered when HDF5 has closed the file."""
         yield
         self.refuse_full()
+
+
+@lru_cache(maxsize=64)
+def _refuse_endless(path: Path, size: int, changed: int) -> None:
+    """Raise StoreError where a heap has an object of no length: HDF5 1.14 would look for the next one for ever.
+
+    Looked at once for each state of a file. HDF5 File Format Specification 3.0, III.E: a collection is its signature, its size,
+    and objects one after another, each with a head of 16 bytes; object 0 is what is free, and its size counts the head.
+    """
+    with open(path, "rb") as file:
+        block, begun = file.read(LOOKED_AT), 0
+        while block:
+            at = block.find(HEAP)
+            while at >= 0:
+                if not _ends(file, begun + at, size):
+                    raise StoreError(
+                        f"{path} is damaged: it has a heap of texts without an end", f"try without ids: {path}?id="
+                    )
+                at = block.find(HEAP, at + 1)
+            begun += max(len(block) - len(HEAP) + 1, 1)
+            file.seek(begun)
+            block = file.read(LOOKED_AT) if begun + len(HEAP) <= size else b""
+
+
+def _ends(file: Any, start: int, size: int) -> bool:
+    """Whether each object of the collection at `start` leads to the next; HDF5 itself refuses one longer than its file."""
+    file.seek(start)
+    length = struct.unpack("<Q", file.read(16)[8:].ljust(8, b"\0"))[0]
+    if start + length > size:
+        return True
+    file.seek(start)
+    held, at = file.read(length), 16
+    while at + 16 <= length:
+        number, _, _, long = struct.unpack_from("<HHIQ", held, at)
+        step = 16 + (long + 7) // 8 * 8 if number else long
+        if not 16 <= step <= length - at:
+            return False
+        at += step
+    return True
 
 
 def _growing(file: Any, key: str, dtype: Any, tail: tuple[int, ...]) -> Any:
