@@ -17,9 +17,8 @@ from crossvec.errors import SettingError
 
 __all__ = ["Range", "check", "meant"]
 
-
 SEEDS = 2**32
-"""Seeds are below it: more no library here takes."""
+"""Seeds are below it, which every generator takes."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,9 @@ class Range:
 def check(aligner: Any, least: Mapping[str, int] | None = None, **ranges: Range) -> None:
     """Refuse a dataclass with a value that its fit could not use.
 
-    Whole numbers are at least what `least` says for them: 0 for `seed` (and below 2**32, which every generator takes) and 1 for
-    the others when it says nothing. Every field
-    that is a float has a range, and a field of choices holds one of them; one that may be None is left alone where it is.
-    Raises SettingError, naming the field.
+    Whole numbers are at least what `least` says for them, 0 for `seed` and 1 for the others when it says nothing; a seed is
+    below SEEDS. Every field that is a float has a range, and a field of choices holds one of them; one that may be None is left
+    alone where it is. Raises SettingError, naming the field.
     """
     for key, hint in get_type_hints(type(aligner)).items():
         if key not in (field.name for field in fields(aligner)):

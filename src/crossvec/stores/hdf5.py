@@ -8,6 +8,7 @@ Uses  stores.files, h5py
 from __future__ import annotations
 
 import io
+import mmap
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,6 @@ except ModuleNotFoundError as missing:
 CHUNK_BYTES = 1 << 18  # HDF5's cache of 1 MiB holds some; a file is never smaller than one
 HEAP = b"GCOL\x01\0\0\0"  # how a collection of texts begins
 LENGTH = 8  # bytes of a length in it, in files as nearly everybody writes them
-LOOKED_AT = 1 << 24  # bytes of a file that are searched for heaps at a time
 
 
 class Hdf5File(FileStore):
@@ -138,33 +138,25 @@ def _refuse_endless(path: Path, size: int, changed: int) -> None:
     Looked at once for each state of a file. HDF5 File Format Specification 3.0, III.E: a collection is its signature, its size,
     and objects one after another, each with a head of 16 bytes; object 0 is what is free, and its size counts the head.
     """
-    with open(path, "rb") as file:
-        block, begun = file.read(LOOKED_AT), 0
-        while block:
-            at = block.find(HEAP)
-            while at >= 0:
-                if not _ends(file, begun + at, size):
-                    raise StoreError(
-                        f"{path} is damaged: it has a heap of texts without an end", f"try without ids: {path}?id="
-                    )
-                at = block.find(HEAP, at + 1)
-            begun += max(len(block) - len(HEAP) + 1, 1)
-            file.seek(begun)
-            block = file.read(LOOKED_AT) if begun + len(HEAP) <= size else b""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
+        at = held.find(HEAP)
+        while at >= 0:
+            if not _ends(held, at):
+                raise StoreError(f"{path} is damaged: it has a heap of texts without an end", f"try without ids: {path}?id=")
+            at = held.find(HEAP, at + 1)
 
 
-def _ends(file: Any, start: int, size: int) -> bool:
+def _ends(held: mmap.mmap, start: int) -> bool:
     """Whether each object of the collection at `start` leads to the next; HDF5 itself refuses one longer than its file."""
-    file.seek(start)
-    length = struct.unpack("<Q", file.read(16)[8:].ljust(8, b"\0"))[0]
-    if start + length > size:
+    head = held[start + 8 : start + 16]
+    end = start + int.from_bytes(head, "little")
+    if len(head) < 8 or end > len(held):
         return True
-    file.seek(start)
-    held, at = file.read(length), 16
-    while at + 16 <= length:
+    at = start + 16
+    while at + 16 <= end:
         number, _, _, long = struct.unpack_from("<HHIQ", held, at)
         step = 16 + (long + 7) // 8 * 8 if number else long
-        if not 16 <= step <= length - at:
+        if not 16 <= step <= end - at:
             return False
         at += step
     return True
