@@ -37,7 +37,7 @@ BOUNDED = {"preset": "scratch", "steps": 1000, "looks": 10, "precision": "bf16"}
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "warm": {"small": WARM},
-    "scratch": {"bounded": BOUNDED},
+    "scratch": {"bounded": BOUNDED, "whole": {"preset": "scratch"}},
     "ablation": {
         "default": SHORT,
         "published": PUBLISHED,
@@ -53,6 +53,8 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "shallow": {**SHORT, "adapter_depth": 1, "backbone_depth": 1},
         "wide": {**SHORT, "width": 512},
         "noisy": {**SHORT, "dropout": 0.1},
+        "noisy-rows": {**SHORT, "noise": 0.3},
+        "noisier-rows": {**SHORT, "noise": 1.0},
         "slow": {**SHORT, "rate": 2e-4},
         "frozen-backbone": {**SHORT, "frozen": "backbone"},
         "frozen-adapters": {**SHORT, "frozen": "adapters"},

@@ -145,6 +145,21 @@ def test_batch_statistics_are_of_one_space_at_a_time() -> None:
     assert torch.allclose(beside, network.encode("a", x), atol=1e-6)
 
 
+def test_noise_reaches_rows_in_training_alone_at_the_length_that_was_asked_for() -> None:
+    network = made(Shape(16, dropout=0.0, noise=0.5))
+    x = unit(torch.randn(4096, 12))
+    read: list[Tensor] = []
+    network.adapters("a")[0].register_forward_pre_hook(lambda _part, given: read.append(given[0]))
+    network.eval().encode("a", x)
+    assert torch.equal(read.pop(), x)
+    network.train().encode("a", x)
+    noised = read.pop()
+    assert torch.allclose(noised.norm(dim=1), torch.ones(len(x)), atol=1e-5)
+    # A row of length 1 plus noise of length .5 across it: the cosine is 1 / sqrt(1.25).
+    assert (noised * x).sum(1).mean() == pytest.approx(1.25**-0.5, abs=0.01)
+    assert torch.allclose((noised - x).mean(0), torch.zeros(12), atol=0.02), "in no direction more than in another"
+
+
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 @pytest.mark.parametrize("shortcut", ["pad", "linear"])
 def test_a_space_added_to_a_frozen_backbone_learns_and_changes_no_old_translation(norm: str, shortcut: str) -> None:
@@ -262,7 +277,9 @@ def test_a_warm_start_that_cannot_be_is_refused_in_words(
     assert refused.value.hint
 
 
-@pytest.mark.parametrize("setting", [{"width": 0}, {"adapter_depth": 0}, {"backbone_depth": -1}, {"dropout": 1.0}])
+@pytest.mark.parametrize(
+    "setting", [{"width": 0}, {"adapter_depth": 0}, {"backbone_depth": -1}, {"dropout": 1.0}, {"noise": -1.0}]
+)
 def test_impossible_sizes_are_refused_by_name(setting: dict[str, float]) -> None:
     with pytest.raises(SettingError, match=next(iter(setting))):
         Shape(**setting)

@@ -21,9 +21,9 @@ from crossvec.geometry import unit
 
 STEPS = 24
 SETTINGS: dict[str, Any] = {
-    # What has a state of its own is on: dropout, batch norm's statistics, Adam, the average, guesses, two seeds.
+    # What has a state of its own is on: dropout, noise, batch norm's statistics, Adam, the average, guesses, two seeds.
     **{"preset": "published-code", "width": 16, "batch": 32, "steps": STEPS, "looks": 4, "warmup": 5, "ema": 0.9},
-    **{"adapter_depth": 2, "backbone_depth": 3, "pseudo": 1.0, "rate": 1e-3, "seeds": 2, "every": 5},
+    **{"adapter_depth": 2, "backbone_depth": 3, "pseudo": 1.0, "rate": 1e-3, "noise": 0.1, "seeds": 2, "every": 5},
 }
 
 

@@ -540,7 +540,7 @@ def test_a_field_that_is_left_alone_takes_the_presets_value() -> None:
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_a_zero_that_was_typed_is_zero_and_not_the_presets_value(preset: str) -> None:
-    named = "rec cycle vsp cycle_vsp adversarial latent dropout warmup cooldown ema clip".split()
+    named = "rec cycle vsp cycle_vsp adversarial latent dropout noise warmup cooldown ema clip".split()
     one = create("vec2vec", {"preset": preset, "pseudo": "1", **dict.fromkeys(named, "0")})
     other = create("vec2vec", {"preset": preset, "pseudo": "1", "without": ", ".join(named)})
     for made in (one, other):
@@ -599,6 +599,7 @@ def test_a_warm_start_widens_the_latent_to_hold_both_spaces_unless_told_otherwis
         ({"start": "cold"}, "scratch"),
         ({"cooldown": 1.5}, "cooldown"),
         ({"dropout": 1.0}, "dropout"),
+        ({"noise": -0.1}, "noise"),
         ({"cycle": -3.0}, "cycle"),
         ({"without": "everything"}, "everything"),
         ({"without": "cycle", "cycle": 2.0}, "cycle"),

@@ -2,7 +2,7 @@
 
 In    x (n, dx), y (m, dy)  float32, centred, rows of unit length
 Out   Alignment             both directions of one network, chosen among steps and seeds without pairs
-Uses  aligners.moments (for a warm start), and the siblings: network < objective < training < seeds
+Uses  aligners.moments (for a warm start), and the siblings: network < objective < training < {presets, seeds}
 
 The Translator centres rows before they come here and places them afterwards. The published code does not centre: its network
 has to learn each space's mean, and its cosines count that mean as agreement.
@@ -31,8 +31,8 @@ from crossvec.aligners.vec2vec.health import Judge, built_in
 from crossvec.aligners.vec2vec.live import require_tensorboard
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.neural import Neural
-from crossvec.aligners.vec2vec.objective import PRESETS as OBJECTIVES
 from crossvec.aligners.vec2vec.objective import Objective
+from crossvec.aligners.vec2vec.presets import PRESETS, Preset, PresetName
 from crossvec.aligners.vec2vec.seeds import Found, best_of
 from crossvec.aligners.vec2vec.teacher import taught_by
 from crossvec.aligners.vec2vec.training import Precision, Recipe, Scores, Training, refuse_compiling, refuse_precision
@@ -45,49 +45,11 @@ Linears = Mapping[tuple[str, str], Alignment]
 """Alignments of linear maps by source and target."""
 
 T = TypeVar("T", Shape, Objective, Recipe)
-PresetName = Literal["small", "full", "scratch", "paper", "published-code"]
 
-
-@dataclass(frozen=True)
-class Preset:
-    """A network, discriminators of `critic_depth` layers as wide as it, an objective, how to train, and whether from a map."""
-
-    shape: Shape
-    critic_depth: int
-    objective: Objective
-    recipe: Recipe
-    warm: bool
-
-
-def _recipe(
-    steps: int, rate: float, discriminator_rate: float, warmup: int, ema: float, clip: float, looks: int, cooldown: float = 0.0
-) -> Recipe:
-    return Recipe(steps, 256, rate, discriminator_rate, warmup, clip, ema, "fp32", False, 0, looks, 0, cooldown)
-
-
-PUBLISHED = _recipe(312_500, 2e-5, 1e-5, 2000, 0.0, 1000.0, 80)
-"""80 epochs of a million rows. The published precision is fp16, which needs a GPU: ask for it."""
-
-ASSIGNED = Objective(rec=1.0, cycle=0.0, vsp=0.0, cycle_vsp=0.0, adversarial=0.0, latent=0.0, pseudo=1.0)
-"""What keeps and improves a map that is roughly right. The published terms alone pull a network away from it: see the log."""
-
-PRESETS: Mapping[PresetName, Preset] = {
-    "small": Preset(
-        Shape(256, 3, 4, "layer", 0.0, "linear"), 5, ASSIGNED, _recipe(300, 1e-3, 1e-4, 10, 0.98, 10.0, 3, 1.0), True
-    ),
-    "full": Preset(
-        Shape(1024, 3, 4, "layer", 0.0, "linear"), 5, ASSIGNED, _recipe(1000, 5e-4, 5e-5, 100, 0.99, 10.0, 10, 1.0), True
-    ),
-    "scratch": Preset(
-        Shape(256, 3, 4, "layer", 0.0, "linear"), 5, Objective(), _recipe(4000, 2e-4, 1e-4, 200, 0.999, 10.0, 20), False
-    ),
-    "paper": Preset(Shape(1024, 3, 4, "layer", 0.1, "pad"), 5, OBJECTIVES["paper"], PUBLISHED, False),
-    "published-code": Preset(Shape(1024, 3, 4, "batch", 0.1, "pad"), 5, OBJECTIVES["published-code"], PUBLISHED, False),
-}
 
 LEAVABLE = (
     *("rec", "cycle", "vsp", "cycle_vsp", "adversarial", "latent", "supervised", "pseudo", "r1", "r2"),
-    *("nearness", "warmup", "cooldown", "ema", "clip", "dropout"),
+    *("nearness", "warmup", "cooldown", "ema", "clip", "dropout", "noise"),
 )
 
 SUPERVISED, MANY_PAIRS = 10.0, 1000
@@ -109,6 +71,7 @@ class Vec2Vec:
                     `Objective`
     without         fields that shall be 0, such as "latent, cycle_vsp", in place of `latent=0` and `cycle_vsp=0`
     gan ... latent_discriminators, norm, dropout   what paper and published code differ in, and other forms
+    noise           the length of the noise that rows, of length 1, get before an adapter reads them in training
     frozen          "backbone" or "adapters": the part that stays as it starts, while the other learns
     seeds           healthy trainings to choose from; a sick one (see `health.sickness`) is replaced by the next seed
     looks, patience how often the averaged weights are judged without pairs, and how many looks without gain end training
@@ -149,6 +112,7 @@ class Vec2Vec:
     backbone_depth: int | None = None
     norm: Literal["layer", "batch"] | None = None
     dropout: float | None = None
+    noise: float | None = None
     rec: float | None = None
     cycle: float | None = None
     vsp: float | None = None

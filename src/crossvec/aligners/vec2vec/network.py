@@ -32,7 +32,8 @@ class Shape:
     """Sizes of a network: `width` is the latent's width z and that of every hidden layer; depths count residual blocks.
 
     `norm` is the paper's layer norm or the published configuration's batch norm. With `shortcut` "pad" an adapter's own change
-    of width pads with zeros or cuts; with "linear" it is a matrix that is trained, which a warm start needs.
+    of width pads with zeros or cuts; with "linear" it is a matrix that is trained, which a warm start needs. `noise` is the
+    length of what is added at random, while training, to rows of unit length before an adapter reads them.
     Raises SettingError for sizes that cannot be.
     """
 
@@ -42,6 +43,7 @@ class Shape:
     norm: Norm = "layer"
     dropout: float = 0.1
     shortcut: Shortcut = "pad"
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         for key in ("width", "adapter_depth", "backbone_depth"):
@@ -49,6 +51,8 @@ class Shape:
                 raise SettingError(f"{key} cannot be {getattr(self, key)}", f"use at least 1, for example -s {key}=4")
         if not 0 <= self.dropout < 1:
             raise SettingError(f"dropout cannot be {self.dropout}", "use a number from 0 up to, but not, 1: 0.1 for example")
+        if not 0 <= self.noise < float("inf"):
+            raise SettingError(f"noise cannot be {self.noise}", "use a number from 0 up: 0.3 for example")
 
 
 class ResidualMLP(nn.Module):
@@ -179,13 +183,18 @@ class Network(nn.Module):
     def encode_each(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the latents of rows (k, d) of several spaces, in one pass through T where it treats rows one by one."""
         numbers = next(self.backbone.parameters()).dtype  # rows are float32, whatever the weights are
-        adapted = {space: self.adapters(space)[0](x.to(numbers)) for space, x in rows.items()}
+        adapted = {space: self.adapters(space)[0](self._noisy(x).to(numbers)) for space, x in rows.items()}
         return dict(zip(adapted, self._together(self.backbone, list(adapted.values())), strict=True))
 
     def decode_each(self, space: str, latents: Sequence[Tensor]) -> list[Tensor]:
         """Return the rows that several latents (k, z) stand for in a space, in one pass where rows are treated one by one."""
         # Half-precision lengths are off by 2^-9, which losses of unit rows would see.
         return [unit(widened(rows)) for rows in self._together(self.adapters(space)[1], latents)]
+
+    def _noisy(self, x: Tensor) -> Tensor:
+        if not self.shape.noise or not self.training:
+            return x
+        return unit(x + self.shape.noise * x.shape[1] ** -0.5 * torch.randn_like(x))
 
     def _together(self, part: ResidualMLP, batches: Sequence[Tensor]) -> list[Tensor]:
         # Batch norm takes statistics over a pass: the published code passes each batch by itself.
