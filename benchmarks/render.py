@@ -416,8 +416,8 @@ def by_cost() -> str:
     lines = []
     for r in found:
         row, took = r["row"], r["seconds"]
-        compiled = ", compiled" if row["compile"] else ""
-        what = [f"`{row['preset']}`", row["precision"] + compiled, row["device"], str(row["batch"])]
+        how = "".join(f", {word}" for word, so in (("compiled", row["compile"]), ("emulated", row.get("emulated"))) if so)
+        what = [f"`{row['preset']}`", row["precision"] + how, row["device"], str(row["batch"])]
         what.append(" and ".join(map(str, row["dims"])))
         lines.append([*what, f"{1000 * took['step']:.1f}", f"{1000 * took['floor']:.1f}", f"{r['times_the_floor']:.2f}"])
     head = ["preset", "precision", "device", "batch", "dimensions", "step, ms", "its products alone, ms", "times"]

@@ -10,6 +10,7 @@ again, alone, on tensors of its own, and steps and products take turns, so that 
 median over turns of how many times the products a step takes. FLOPs are 2 m k n a product. A step is what `Training.step` does:
 batches, both updates and the average included. Shares are the profiler's, of a few steps more. The first step is told beside,
 with the processor time of compilers that it started: what `--compile` costs once (with TORCHINDUCTOR_CACHE_DIR empty).
+A processor without instructions for bf16 emulates it: such rows say so, and have a name of their own.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from crossvec.aligners.vec2vec import Vec2Vec, prepared
 from crossvec.aligners.vec2vec.data import Rows
 from crossvec.aligners.vec2vec.memory import kept
 from crossvec.aligners.vec2vec.training import Training
-from crossvec.geometry import unit
+from crossvec.geometry import fast_type, unit
 
 PRODUCTS = {"aten::mm": 0, "aten::addmm": 1, "aten::bmm": 0}
 """Operations that are matrix products, and where their two factors begin among the arguments."""
@@ -177,10 +178,12 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--steps", type=int, default=30)
     row = vars(parser.parse_args())
+    row["emulated"] = row["precision"] == "bf16" and fast_type(row["device"]) != torch.bfloat16
     found = measure(row)
     name = "-".join(
         [row["preset"], row["precision"], str(row["batch"]), *map(str, row["dims"]), row["device"]]
         + ["compiled"] * row["compile"]
+        + ["emulated"] * row["emulated"]
     )
     save(RESULTS / "step-cost" / f"{name}.json", {"row": row, **found})
     print(json.dumps(found, indent=1))
