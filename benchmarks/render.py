@@ -237,7 +237,8 @@ def missing(part: str, found: list[Result]) -> str:
 
 def by_choice() -> str:
     """One line a direction and an aligner, where vec2vec was measured: the table to choose by."""
-    trained, others = group(network("warm"), direction), results("wiki")
+    trained = group((r for r in network("warm") if r["row"]["variant"] == "small"), direction)
+    others = results("wiki")
     lines, used = [], []
     for d, runs in trained.items():
         rivals = group((r for r in others if direction(r) == d and r["row"]["rows"] == 36_000), lambda r: r["row"]["aligner"])

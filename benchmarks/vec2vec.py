@@ -7,7 +7,8 @@ Uses  crossvec.aligners, record
 A row whose file exists is skipped, so an interrupted run goes on where it stopped. Linear maps are found once a direction and
 seed and kept in a folder of their own, with the seconds that took; each row runs in its own process. Scores are of the centred
 rows of the `eval` split, both directions, by pairs that no fit sees: what a fit chooses by is the label-free score beside them.
-In the ablation nothing is chosen: the end is the last step, so that harm shows.
+In the ablation nothing is chosen: the end is the last step, so that harm shows. The part `gpu` trains on CUDA; starts are
+found, and all is scored, on the processor.
 """
 
 from __future__ import annotations
@@ -29,14 +30,15 @@ from record import DATA, RESULTS, save, versions
 Row = dict[str, Any]
 
 DIRECTIONS = [("wordllama", "potion"), ("minilm", "potion")]
-SEEDS = {"warm": 5, "scratch": 5, "ablation": 1, "pairs": 3}
+SEEDS = {"warm": 5, "gpu": 5, "scratch": 5, "ablation": 1, "pairs": 3}
 PUBLISHED = {"preset": "scratch", "start": "warm", "steps": 150, "warmup": 10, "ema": 0.9, "looks": 3, "precision": "bf16"}
 WARM = {"precision": "bf16"}
 SHORT = {**WARM, "steps": 100, "looks": 2}
 BOUNDED = {"preset": "scratch", "steps": 1000, "looks": 10, "precision": "bf16"}
 
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
-    "warm": {"small": WARM},
+    "warm": {"small": WARM, "small-fp32": {}},
+    "gpu": {"full": {"preset": "full", "precision": "bf16"}},
     "scratch": {"bounded": BOUNDED, "whole": {"preset": "scratch"}},
     "ablation": {
         "default": SHORT,
@@ -129,20 +131,21 @@ def measure(row: Row, folder: Path, starts: Path) -> dict[str, Any]:
         known = torch.stack([torch.from_numpy(texts), torch.arange(pairs) + len(spaces["target"])], dim=1)
         spaces["target"] = torch.cat([spaces["target"], unit(more)])
     wall, cpu = time.perf_counter(), time.process_time()
-    rows = {end: Rows.of(rows) for end, rows in spaces.items()}
-    score = built_in(rows, settings.seed, torch.device("cpu"))
+    device = torch.device("cuda" if row["part"] == "gpu" else "cpu")
+    rows = {end: Rows.of(rows.to(device)) for end, rows in spaces.items()}
+    score = built_in(rows, settings.seed, device)
     seen: list[float] = []
 
     def judged(network: Any) -> float:
         seen.append(score(network))
         return float(len(seen)) if row["part"] == "ablation" else seen[-1]
 
-    best = train(settings, rows, linear=lambda: linear, pairs=known, scores=judged)
+    best = train(settings, rows, linear=lambda: linear, pairs=known, scores=judged, device=device)
     found["seconds"] |= {
         "train": round(time.perf_counter() - wall, 1),
         "train_cpu": round(time.process_time() - cpu, 1),
     }
-    maps = (Neural.of(best.best.network, a, b) for a, b in (("source", "target"), ("target", "source")))
+    maps = (Neural.of(best.best.network.cpu(), a, b) for a, b in (("source", "target"), ("target", "source")))
     found["scores"]["end"] = scored(*maps)
     seen = seen[-len(best.best.looks) :]  # sick trainings come before
     looks = [
