@@ -3,9 +3,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 DATA   ?= ../shared/data/wiki
 SUITE  ?= wiki
+CORES  ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+
+# A file's tests share what its fixtures make, so they stay with one worker.
+TESTS := $(BIN)/python -m pytest -n $(CORES) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test fast check format bench docs fuzz sbom vulnerabilities clean
@@ -19,10 +23,10 @@ demo: $(VENV)/.demo ## install, then fit and score the packaged sample without p
 	$(BIN)/crossvec demo
 
 test: check ## install, check, and run every test
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 fast: $(VENV)/.dev ## run the tests that are not marked slow
-	$(BIN)/python -m pytest -m "not slow"
+	$(TESTS) -m "not slow"
 
 check: $(VENV)/.dev ## format, lint and types, as CI checks them
 	$(BIN)/ruff format --check .

@@ -228,6 +228,17 @@ def test_every_preset_trains_in_every_precision_and_gives_finite_maps(
     assert learned.trace[0]["ended"] == "all steps"
 
 
+@pytest.mark.parametrize(("precision", "instructions", "told"), [("bf16", False, 1), ("bf16", True, 0), ("fp32", False, 0)])
+def test_it_is_said_when_a_processor_emulates_the_precision(
+    precision: str, instructions: bool, told: int, clouds: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = torch.bfloat16 if instructions else torch.float32
+    monkeypatch.setattr("crossvec.aligners.vec2vec.fast_type", lambda _device: fast)
+    said: list[str] = []
+    Vec2Vec(**{**TINY, "precision": precision, "steps": 1}).fit(*clouds, progress=lambda doing, _part: said.append(doing))
+    assert sum("emulates bf16" in words for words in said) == told
+
+
 def test_half_floats_without_a_gpu_are_refused_in_words(clouds: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(SettingError, match="GPU") as refused:
         Vec2Vec(**{**TINY, "precision": "fp16"}).fit(*clouds)

@@ -38,6 +38,7 @@ from crossvec.aligners.vec2vec.teacher import taught_by
 from crossvec.aligners.vec2vec.training import Precision, Recipe, Scores, Training, refuse_compiling, refuse_precision
 from crossvec.aligners.vec2vec.warm import start_at, weight
 from crossvec.errors import SettingError, UnfinishedError
+from crossvec.geometry import fast_type
 
 __all__ = ["PRESETS", "Neural", "Preset", "Vec2Vec"]
 
@@ -78,8 +79,8 @@ class Vec2Vec:
     checkpoint      a folder: every `every` steps (0: at each look) what training goes on from is written there, and found
                     there after a kill
     events          a folder for TensorBoard's event files
-    others          how to train: `batch`, `rate`, `discriminator_rate`, `warmup`, `cooldown`, `ema`, `clip`, `precision`,
-                    `compile`
+    precision       "fp32"; "bf16", which a processor without instructions for it emulates, and is slower; "fp16" on a GPU
+    others          how to train: `batch`, `rate`, `discriminator_rate`, `warmup`, `cooldown`, `ema`, `clip`, `compile`
 
     Evidence: `label_free_score` of the map kept, `start_score` before training, `healthy` trainings, `best_step`. The trace has
     a record a seed, with every look. Under torchrun the processes share the rows and train one network together.
@@ -288,6 +289,8 @@ def train(
     """
     where = device or next(iter(spaces.values())).device
     settings.refuse_early({} if network else spaces, 0 if pairs is None else len(pairs), where)
+    if settings.precision == "bf16" and fast_type(where.type) != torch.bfloat16:
+        progress("this processor emulates bf16: fp32 is faster", 0.0)
     judged = scores or built_in(spaces, settings.seed, where)
     found = cache(linear or dict)
 
