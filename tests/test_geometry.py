@@ -104,7 +104,7 @@ def test_axes_without_spread_have_variance_zero_and_never_less() -> None:
 
 @pytest.mark.parametrize("rows", [50, 300], ids=["one block", "two blocks"])
 def test_the_third_moment_is_the_mean_of_triple_products(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geometry, "BLOCK", 256)
+    monkeypatch.setattr(geometry, "TRIPLES", 1)  # the least block, of 256 rows
     z = normal(rows, 6)
     exact = torch.einsum("na,nb,nc->abc", z, z, z) / rows
     assert (third_moment(z) - exact).norm() < 1e-2 * exact.norm()
@@ -132,6 +132,7 @@ def test_neighbours_do_not_depend_on_the_block_they_are_found_in(monkeypatch: py
     queries, keys = unit(normal(100, 8)), unit(normal(60, 8, seed=1))
     whole = nearest(queries, keys, 3)
     monkeypatch.setattr(geometry, "BLOCK", 7)
+    monkeypatch.setattr(geometry, "KEYS", 13)
     blocks = nearest(queries, keys, 3)
     assert torch.allclose(whole[0], blocks[0], atol=1e-5)
     assert torch.equal(whole[1], blocks[1])

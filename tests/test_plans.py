@@ -9,6 +9,7 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 from torch import Tensor
 
+from crossvec.aligners import plans
 from crossvec.aligners.plans import BALANCING, LogSumExp, covariance, imitation, means
 from crossvec.geometry import unit
 
@@ -84,7 +85,9 @@ def test_deviations_of_products_are_known_without_the_products(seed: int, k: int
     assert float(covariance(a, b, c, d)) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
-def test_the_log_sum_of_exponentials_and_its_slope_are_torchs() -> None:
+@pytest.mark.parametrize("at_once", [2**22, 25, 1], ids=["whole", "two rows at once", "row by row"])
+def test_the_log_sum_of_exponentials_and_its_slope_are_torchs(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "AT_ONCE", at_once)
     a, b = drawn(7, 4).mul_(9).requires_grad_(), drawn(11, 4, seed=1)
     own, theirs = LogSumExp.apply(a, b), (a @ b.T).logsumexp(1)
     assert torch.allclose(own, theirs, atol=1e-5)

@@ -17,8 +17,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 TINY = 1e-9
-BLOCK, KEYS = 4096, 65_536
-"""Rows and columns of a similarity block, at most: 512 MB in bfloat16."""
+BLOCK, KEYS = 512, 16_384
+"""Rows and columns of a similarity block, at most: 32 MB in float32. One is made a call and written anew for each block: a
+fresh page costs the system more than the products that fill it."""
+TRIPLES = 2**23
+"""Numbers of a block's products of axes, about: some tens of MB, that are written anew for each block too."""
 
 # Newton-Schulz for the polar factor: a quintic that lifts small singular values fast, then the cubic that settles them at 1.
 LIFT = (3.4445, -4.7750, 2.0315)
@@ -75,9 +78,14 @@ def third_moment(z: Float[Tensor, "n k"]) -> Float[Tensor, "k k k"]:
     # The tensor is symmetric: products of axes a <= b are half the work, and rows of z^T lie together in memory.
     left, right = torch.triu_indices(k, k, device=z.device)
     half = z.new_zeros(len(left), k)
-    for block in torch.split(z.to(fast), max(256, min(BLOCK, 2**27 // (k * k)))):
+    rows = max(256, min(4096, TRIPLES // (k * k)))
+    room = z.new_empty(2, len(left), rows, dtype=fast)
+    for block in torch.split(z.to(fast), rows):
         across = block.T.contiguous()
-        half += (across[left] * across[right] @ block).float()
+        one, other = room.view(-1)[: 2 * len(left) * len(block)].view(2, len(left), len(block))
+        torch.index_select(across, 0, left, out=one)
+        torch.index_select(across, 0, right, out=other)
+        half += (one.mul_(other) @ block).float()
     whole = z.new_empty(k, k, k)
     whole[left, right] = half / n
     whole[right, left] = half / n
@@ -129,9 +137,13 @@ def nearest(
     """Return the k largest inner products of each query with the keys, and which keys they are; k is at most m."""
     fast = fast_type(queries.device.type)
     across = [part.to(fast).T.contiguous() for part in torch.split(keys, KEYS)]
+    room = queries.new_empty(BLOCK * min(KEYS, len(keys)), dtype=fast)
     values, indices = [], []
     for block in torch.split(queries, BLOCK):
-        found = [(block.to(fast) @ part).topk(min(k, part.shape[1]), dim=1) for part in across]
+        found = []
+        for part in across:
+            products = room[: len(block) * part.shape[1]].view(len(block), -1)
+            found.append(torch.mm(block.to(fast), part, out=products).topk(min(k, part.shape[1]), dim=1))
         value = torch.cat([best for best, _ in found], dim=1)
         index = torch.cat([place + KEYS * number for number, (_, place) in enumerate(found)], dim=1)
         if len(found) > 1:

@@ -29,6 +29,9 @@ FLOOR = 1e-30
 LEAST = 1e-3
 """The least deviation that is divided by: a batch of copies has none."""
 
+AT_ONCE = 2**22
+"""Pairs of rows whose products a softmax is taken of at once: larger matrices come in fresh pages each time."""
+
 
 class Deviations(NamedTuple):
     """Standard deviations of the cosines there and back, and of their sum once each is divided by its own.
@@ -130,11 +133,15 @@ class LogSumExp(Function):
     @staticmethod
     def forward(ctx: Any, a: Float[Tensor, "k d"], b: Float[Tensor, "m d"]) -> Float[Tensor, " k"]:
         """Return the sums, in float32 or wider."""
-        scores = a @ b.T
-        with torch.autocast(a.device.type, enabled=False):  # which would widen the scores first
-            chances = scores.softmax(1)
-        ctx.save_for_backward(widened(chances @ b))
-        return widened(scores.amax(1)) - widened(chances.amax(1)).log()
+        sums, meant = [], []
+        for part in torch.split(a, max(1, AT_ONCE // len(b))):
+            scores = part @ b.T
+            with torch.autocast(a.device.type, enabled=False):  # which would widen the scores first
+                chances = scores.softmax(1)
+            meant.append(widened(chances @ b))
+            sums.append(widened(scores.amax(1)) - widened(chances.amax(1)).log())
+        ctx.save_for_backward(torch.cat(meant))
+        return torch.cat(sums)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Float[Tensor, " k"]) -> tuple[Float[Tensor, "k d"], None]:
