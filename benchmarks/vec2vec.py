@@ -55,6 +55,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "shallow": {**SHORT, "adapter_depth": 1, "backbone_depth": 1},
         "wide": {**SHORT, "width": 512},
         "noisy": {**SHORT, "dropout": 0.1},
+        "default-fp32": {**SHORT, "precision": "fp32"},
         "noisy-rows": {**SHORT, "noise": 0.3, "precision": "fp32"},
         "noisier-rows": {**SHORT, "noise": 1.0, "precision": "fp32"},
         "slow": {**SHORT, "rate": 2e-4},
