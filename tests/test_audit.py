@@ -82,7 +82,7 @@ def test_what_leaks_by_the_owners_texts_is_found_though_the_attacker_cannot_be_s
         texts = world.victim_texts[:rows]
         return world.case(victim=Space.of(world.reference_model.encode(texts)), texts=texts, truth=world.truth[:rows])
 
-    tried = ((few(rows), audit(few(rows), probes=["alignment", "attributes"], quick=True)) for rows in (95, 110, 125))
+    tried = ((case, audit(case, probes=["alignment", "attributes"], quick=True)) for case in map(few, (95, 110, 125)))
     case, it = next((case, it) for case, it in tried if it.rungs[0].status == "aligned")
     assert it.rungs[0].attackers_status == "failed"
     assert claimed(it) == {("domain", "alignment"), ("domain", "attributes")}

@@ -4,7 +4,7 @@ A block is run in the order of its page, all blocks of one page in one folder th
 stands in a comment before it, which readers of the site do not see:
 
     <!-- not run: why -->      left out, and counted below by its reason
-    <!-- exit code 3 -->       the code that its last command leaves with; 0 unless said; `1 or 3` where few rows leave it open
+    <!-- exit code 3 -->       the code that its last command leaves with; 0 unless said
     <!-- file NAME -->         written to that file instead of run
     <!-- given ... -->         Python that makes the files which a page supposes that its reader has
 
@@ -125,7 +125,7 @@ class Reader:
             (self.folder / block.marks["file"]).write_text(block.text, encoding="utf-8")
             return
         code, told, wrong = self.python(block.text) if block.language == "python" else self.shell(block.text)
-        assert str(code) in block.marks.get("exit code", "0").split(" or "), f"{block.where} left with {code}\n{told}\n{wrong}"
+        assert code == int(block.marks.get("exit code", 0)), f"{block.where} left with {code}\n{told}\n{wrong}"
         assert "Traceback" not in wrong, f"{block.where}\n{wrong}"
         if block.prints is not None:
             seen = f"{told}\n{wrong}"  # a terminal shows both, advice last
