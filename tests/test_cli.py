@@ -13,13 +13,15 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import numpy as np
 import pytest
 from conftest import Run, World
 
+from crossvec import aligners
+from crossvec.aligners.vec2vec.presets import PresetName
 from crossvec.cli import cli, exits
 from crossvec.fitting import fit
 from crossvec.space import Space
@@ -141,7 +143,7 @@ def test_an_error_in_json_is_one_object_too(crossvec: Run, files: Path) -> None:
 
 
 def test_plugins_name_every_aligner_and_store(crossvec: Run) -> None:
-    from crossvec import aligners, stores
+    from crossvec import stores
 
     told = json.loads(crossvec("plugins", "--format", "json")[1])
     assert {one["name"] for one in told["aligners"]} >= set(aligners.ALIGNERS)
@@ -149,9 +151,23 @@ def test_plugins_name_every_aligner_and_store(crossvec: Run) -> None:
     assert all(one["installed"] in (True, False) for kind in told.values() for one in kind)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [*aligners.ALIGNERS, *(f"vec2vec -s preset={preset}" for preset in get_args(PresetName)), "moments -s effort=quick"],
+)
+def test_what_plugins_tell_of_an_aligner_can_be_typed_back_and_fits_the_same(crossvec: Run, words: str) -> None:
+    name, *_ = words.split()
+    told = json.loads(crossvec(*f"plugins {words} --format json".split())[1])["settings"]
+    typed = [f"{row['name']}={str(row['value']).lower()}" for row in told if row["value"] is not None]
+    again = json.loads(crossvec("plugins", name, *(word for one in typed for word in ("-s", one)), "--format", "json")[1])
+    assert again["settings"] == told
+    _, shown, _ = crossvec("plugins", *words.split())
+    assert all(re.search(rf"^{row['name']} .*{re.escape(row['takes'])} *$", shown, re.MULTILINE) for row in told)
+
+
 def test_plugins_name_an_extra_for_all_that_need_one() -> None:
     """What names a package that only an extra brings, in its module or its family's, is what the list says needs an extra."""
-    from crossvec import aligners, encoders, stores
+    from crossvec import encoders, stores
     from crossvec.cli.look import EXTRAS
 
     packages = {package for _, package in EXTRAS.values()}

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor, nn
 
-from crossvec.aligners import Alignment, Linear, Map, create
+from crossvec.aligners import Alignment, Linear, Map, about, create
 from crossvec.aligners.vec2vec import PRESETS, Vec2Vec, after, prepared, train
 from crossvec.aligners.vec2vec.data import Batches, Order, Rows
 from crossvec.aligners.vec2vec.discriminators import Discriminators
@@ -294,6 +294,17 @@ def test_a_compiled_training_takes_the_steps_of_one_that_is_not() -> None:
         check=True,
     )
     assert float(told.stdout) < 1e-3
+
+
+@pytest.mark.parametrize("preset", ["scratch", "paper", "published-code"])
+def test_what_is_told_of_a_preset_in_full_is_what_a_training_took(preset: str, clouds: tuple[Tensor, Tensor]) -> None:
+    options = {**TINY, "preset": preset, "steps": 1, "looks": 1, "without": "r1, clip"}
+    told = {row["name"]: row["value"] for row in about("vec2vec", options)["settings"]}
+    took = create("vec2vec", options).fit(*clouds).trace[0]["settings"]
+    spoken = {"detach_cycle": {True: "yes", False: "no"}, "latent_discriminators": {1: "one", 2: "two"}}
+    shared = told.keys() & took.keys() - {"supervised"}  # without pairs it is 0, and told as with many
+    assert {"rate", "ema", "width", "norm", "dropout", "cycle_vsp", "gan", "detach_cycle", "latent_discriminators"} <= shared
+    assert {key: told[key] for key in shared} == {key: spoken.get(key, {}).get(took[key], took[key]) for key in shared}
 
 
 def test_reconstruction_and_cycle_fall_as_it_trains(clouds: tuple[Tensor, Tensor]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from importlib.metadata import entry_points
+from inspect import getdoc
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -32,6 +33,7 @@ __all__ = [
     "Residual",
     "Status",
     "Step",
+    "about",
     "create",
     "names",
     "settings",
@@ -72,7 +74,8 @@ class Aligner(Protocol):
     """A frozen dataclass of settings with one method.
 
     One that learns without pairs, and from pairs too where there are some, says so by a class attribute `uses_pairs = True`;
-    one whose `fit` takes `verdict`, the Verdict's probability of a map, to tell while it learns, by `tells_verdict = True`.
+    one whose `fit` takes `verdict`, the Verdict's probability of a map, to tell while it learns, by `tells_verdict = True`. One
+    with presets has a method `in_full()`: by setting the value that a fit takes, where that is not the field's own.
     """
 
     name: ClassVar[str]
@@ -127,6 +130,26 @@ def settings(name: str) -> dict[str, Any]:
     """Return an aligner's settings and their defaults."""
     made = aligner_class(name)()
     return {f.name: getattr(made, f.name) for f in fields(made)}
+
+
+def about(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what an aligner is and, for each setting, the value that a fit with these options takes, and what else it takes.
+
+    Raises SettingError as `create` does.
+    """
+    made = create(name, options)
+    taken = {f.name: getattr(made, f.name) for f in fields(made)}  # type: ignore[arg-type]
+    if hasattr(made, "in_full"):
+        taken |= made.in_full()
+    hints = get_type_hints(type(made))
+    rows = [{"name": key, "value": value, "takes": _takes(meant(hints[key]))} for key, value in taken.items()]
+    return {"name": name, "about": getdoc(type(made)) or "", "settings": rows}
+
+
+def _takes(wanted: Any) -> str:
+    if get_origin(wanted) is Literal:
+        return " | ".join(map(str, get_args(wanted)))
+    return {bool: "true | false", int: "whole number", float: "number", str: "words"}.get(wanted, str(wanted))
 
 
 def create(name: str, options: Mapping[str, Any] | None = None) -> Aligner:

@@ -25,7 +25,9 @@ from crossvec.geometry import principal_axes
 
 FinishName = Literal["orthogonal", "ranking", "balanced", "faithful"]
 
-# effort: random starts, starts carried to all axes, kicks, rounds of refinement, steps of each round of learning the final maps
+EFFORT_SETS = ("starts", "keep", "kicks", "rounds", "steps")
+"""Random starts, starts carried to all axes, kicks, rounds of refinement, steps of each round of learning the final maps."""
+
 PRESETS: dict[str, tuple[int, int, int, int, int]] = {
     "quick": (2048, 4, 9, 1, 20),
     "standard": (4096, 8, 24, 2, 40),
@@ -75,6 +77,11 @@ class Moments:
         check(self, preset, damping=Range(0.0, 1.0))
         pick(self.index, 0, "cpu")
 
+    def in_full(self) -> dict[str, int]:
+        """Return what a fit takes for the fields that `effort` sets where they are 0."""
+        preset = dict(zip(EFFORT_SETS, PRESETS[self.effort], strict=True))
+        return {name: getattr(self, name) or value for name, value in preset.items()}
+
     def fit(
         self,
         x: Float[Tensor, "n dx"],
@@ -84,8 +91,7 @@ class Moments:
         progress: Step = silent,
     ) -> Alignment:
         """Learn maps between two centred clouds of unit rows; `pairs` are not used."""
-        given = (self.starts, self.keep, self.kicks, self.rounds, self.steps)
-        starts, keep, kicks, rounds, steps = (one or preset for one, preset in zip(given, PRESETS[self.effort], strict=True))
+        starts, keep, kicks, rounds, steps = self.in_full().values()
         for name, rows in (("source", x), ("target", y)):
             if not bool(rows.any()):  # equal rows centre to zeros
                 raise SpaceError(

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from crossvec.cli import options, progress
+from crossvec.errors import SettingError
 
 EXTRAS = {
     "gromov": ("ot", "ot"),
@@ -94,12 +95,23 @@ def compare(a: str, b: str, paired: bool, trial: bool | None, seed: int, format:
 
 
 @click.command(short_help="What can be named: aligners, stores, encoders, probes.")
+@click.argument("aligner", required=False)
+@options.settings
 @options.verb
-def plugins(format: str, config: str | None) -> int:
-    """List the aligners, stores, encoders and probes that can be named, where they come from and what they still need."""
+def plugins(aligner: str | None, settings: dict[str, Any], format: str, config: str | None) -> int:
+    """List the aligners, stores, encoders and probes that can be named, where they come from and what they still need.
+
+    With the name of an ALIGNER, tell what it is and its settings: the value of each that a fit with these -s takes.
+    """
     from crossvec import aligners, encoders, report, stores
     from crossvec.audit.probes import PROBES
 
+    if aligner:
+        told = aligners.about(aligner, settings)
+        options.out(format, told, lambda: report.aligner(told))
+        return 0
+    if settings:
+        raise SettingError("-s is of an aligner", "name it: crossvec plugins vec2vec -s preset=full")
     kinds = {
         "aligners": _listed(aligners.ALIGNERS, "crossvec.aligners"),
         "stores": _listed({**stores.STORES, **stores.DATABASES}, "crossvec.stores"),

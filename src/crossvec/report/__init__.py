@@ -13,11 +13,24 @@ from dataclasses import asdict
 from typing import Any
 
 from crossvec.diagnostics import Profile
-from crossvec.report.text import bars, fitted, following, likeness, plugins, profile, scores, translated, verdict, written
+from crossvec.report.text import (
+    aligner,
+    bars,
+    fitted,
+    following,
+    likeness,
+    plugins,
+    profile,
+    scores,
+    translated,
+    verdict,
+    written,
+)
 from crossvec.saved import plain
 from crossvec.stores import Description
 
 __all__ = [
+    "aligner",
     "as_json",
     "bars",
     "fitted",

@@ -182,6 +182,14 @@ def plugins(kinds: Mapping[str, Sequence[Mapping[str, Any]]]) -> RenderableType:
     return Group(*parts)
 
 
+def aligner(told: Mapping[str, Any]) -> RenderableType:
+    """Tell what an aligner is, and what a fit takes for each of its settings."""
+    table = _table("name", "value", "takes")
+    for row in told["settings"]:
+        table.add_row(row["name"], str(row["value"]).lower(), row["takes"])
+    return Group(line(told["about"]), Text(), table, following(f"crossvec fit A B -o OUT -a {told['name']} -s NAME=VALUE"))
+
+
 def bars(title: str, values: Mapping[str, float], most: float = 1.0) -> RenderableType:
     """Draw named values between 0 and `most` as bars."""
     table = Table(box=None, show_header=False, pad_edge=False)

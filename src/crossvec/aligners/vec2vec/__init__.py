@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -194,6 +194,17 @@ class Vec2Vec:
         """Return how to train, under this aligner's own seed."""
         chosen = _overlaid(PRESETS[self.preset].recipe, self, but=("precision", "compile", "seed"))
         return replace(chosen, precision=self.precision, compile=self.compile, seed=self.seed)
+
+    def in_full(self) -> dict[str, Any]:
+        """Return by field what training takes for those left to the preset; `supervised` is told as for many known pairs."""
+        objective = self.objective(pairs=MANY_PAIRS)
+        taken = {**vars(self.shape()), **vars(objective), **vars(self.recipe())}
+        taken |= {
+            "start": "warm" if self.warm else "cold",
+            "detach_cycle": "yes" if objective.detach_cycle else "no",
+            "latent_discriminators": "one" if objective.latent_discriminators == 1 else "two",
+        }
+        return {field.name: taken[field.name] for field in fields(self) if field.name in taken}
 
     def fit(
         self,
