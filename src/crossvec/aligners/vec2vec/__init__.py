@@ -2,7 +2,7 @@
 
 In    x (n, dx), y (m, dy)  float32, centred, rows of unit length
 Out   Alignment             both directions of one network, chosen among steps and seeds without pairs
-Uses  aligners.moments (for a warm start), and the siblings: network < objective < training < {presets, seeds}
+Uses  aligners.moments (for a warm start), and the siblings: {network, recipe} < objective < {presets, training < seeds}
 
 The Translator centres rows before they come here and places them afterwards. The published code does not centre: its network
 has to learn each space's mean, and its cosines count that mean as agreement.
@@ -33,9 +33,10 @@ from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.neural import Neural
 from crossvec.aligners.vec2vec.objective import Objective
 from crossvec.aligners.vec2vec.presets import PRESETS, Preset, PresetName
+from crossvec.aligners.vec2vec.recipe import Precision, Recipe, refuse_compiling, refuse_precision
 from crossvec.aligners.vec2vec.seeds import Found, best_of
 from crossvec.aligners.vec2vec.teacher import taught_by
-from crossvec.aligners.vec2vec.training import Precision, Recipe, Scores, Training, refuse_compiling, refuse_precision
+from crossvec.aligners.vec2vec.training import Scores, Training
 from crossvec.aligners.vec2vec.warm import start_at, weight
 from crossvec.errors import SettingError, UnfinishedError
 from crossvec.geometry import fast_type

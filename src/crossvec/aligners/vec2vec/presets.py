@@ -2,7 +2,7 @@
 
 In    nothing
 Out   PRESETS               by name a network, an objective, a recipe, and whether training starts from a map
-Uses  aligners.vec2vec.{network, objective, training}
+Uses  aligners.vec2vec.{network, objective, recipe}
 
 `small` and `full` bend a linear map; `scratch`, `paper` and `published-code` start from random weights.
 """
@@ -16,7 +16,7 @@ from typing import Literal
 from crossvec.aligners.vec2vec.network import Shape
 from crossvec.aligners.vec2vec.objective import PRESETS as OBJECTIVES
 from crossvec.aligners.vec2vec.objective import Objective
-from crossvec.aligners.vec2vec.training import Recipe
+from crossvec.aligners.vec2vec.recipe import Recipe
 
 PresetName = Literal["small", "full", "scratch", "paper", "published-code"]
 

@@ -2,8 +2,8 @@
 
 In    Network, Discriminators, Batches, Objective, Recipe
 Out   Training.run()        an Outcome: the best weights that a label-free judge saw, and what it saw
-Uses  aligners.vec2vec.{network, discriminators, objective, data, flat, memory, health, checkpoint, distributed}
-Paper arXiv:2505.12540      section 3; rates, betas and warm-up of the published configuration
+Uses  aligners.vec2vec.{network, discriminators, objective, recipe, data, flat, memory, health, checkpoint, distributed}
+Paper arXiv:2505.12540      section 3
 
 A step is a function of the weights, the seed and its number: batches and dropout are drawn anew from (seed, step), so a run
 that is killed and goes on from a checkpoint ends, on a CPU, with the same bits as one that was not.
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,66 +32,16 @@ from crossvec.aligners.vec2vec.live import Live
 from crossvec.aligners.vec2vec.memory import kept
 from crossvec.aligners.vec2vec.network import Network
 from crossvec.aligners.vec2vec.objective import Objective, discriminator_loss, forward, generator_loss
+from crossvec.aligners.vec2vec.recipe import Recipe, refuse_precision
 from crossvec.aligners.vec2vec.teacher import Assigned, Direction, assigned
-from crossvec.errors import SettingError, UsageError
+from crossvec.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
-Precision = Literal["fp32", "bf16", "fp16"]
 Scores = Callable[[Network], float]
 
 HALF: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 ASSIGNED = 2048
 """Rows of each of two spaces that are assigned to each other in a step, where there are as many."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: counts, rates (per step of Adam), and what keeps it steady.
-
-    `warmup` steps raise the rates from 0, and over the last part `cooldown` of all steps they fall to 0. `ema` is the weight of
-    the past in the averaged weights that are judged and kept, 0 for none; `clip` bounds the length of a gradient, 0 for no
-    bound. The network is looked at `looks` times, and training ends `patience` looks after its best score (0: never). `betas`
-    and `eps` are the published ones.
-    Raises SettingError for values that cannot be.
-    """
-
-    steps: int
-    batch: int
-    rate: float
-    discriminator_rate: float
-    warmup: int
-    clip: float
-    ema: float
-    precision: Precision
-    compile: bool
-    seed: int
-    looks: int
-    patience: int
-    cooldown: float = 0.0
-    betas: tuple[float, float] = (0.5, 0.999)
-    eps: float = 1e-8
-    discriminator_eps: float = 6.25e-10
-
-    def __post_init__(self) -> None:
-        for key in ("steps", "batch", "looks"):
-            if getattr(self, key) < 1:
-                raise SettingError(f"{key} cannot be {getattr(self, key)}", f"use at least 1, for example -s {key}=256")
-        for key in ("rate", "discriminator_rate"):
-            if not 0 < getattr(self, key) < 1:
-                raise SettingError(f"{key} cannot be {getattr(self, key)}", f"use a small number, for example -s {key}=2e-4")
-        for key in ("warmup", "patience", "clip"):
-            if getattr(self, key) < 0:
-                raise SettingError(f"{key} cannot be {getattr(self, key)}", "use 0 or more")
-        if not 0 <= self.cooldown <= 1:
-            raise SettingError(f"cooldown cannot be {self.cooldown}", "use a part of all steps, from 0 to 1")
-        if not 0 <= self.ema < 1:
-            raise SettingError(f"ema cannot be {self.ema}", "use a number from 0 up to, but not, 1: 0.999 for example")
-
-    def part(self, step: int) -> float:
-        """Return the part of the rates that a step moves at."""
-        rising = (step + 1) / max(self.warmup, 1)
-        falling = (self.steps - step) / max(self.cooldown * self.steps, 1)
-        return max(0.0, min(1.0, rising, falling if self.cooldown else 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -356,21 +306,6 @@ class Training:
         for buffer in self.network.buffers():
             if buffer.is_floating_point():
                 self.group.mean_(buffer)
-
-
-def refuse_precision(precision: Precision, device: torch.device) -> None:
-    """Raise SettingError for a precision that a device cannot train in."""
-    if precision == "fp16" and device.type != "cuda":
-        raise SettingError("fp16 training needs a GPU: on a CPU it is slow and overflows", "use -s precision=bf16")
-
-
-def refuse_compiling(device: torch.device) -> None:
-    """Raise SettingError where torch's compiler does not work: for a CPU it writes C++, and needs g++ and Python's headers."""
-    try:
-        torch.compile(torch.Tensor.neg)(torch.ones(1, device=device))
-    except RuntimeError as problem:
-        told = f"torch cannot compile for this machine's {device.type}: {str(problem).partition(chr(10))[0]}"
-        raise SettingError(told, "install g++ and Python's headers (python3-dev), or leave out compile") from None
 
 
 def _as_it_is(function: F) -> F:
