@@ -18,7 +18,8 @@ from typing import Any
 
 from crossvec.errors import CrossvecError, UsageError
 from experiments import plan as plans
-from experiments.plan import Row
+from experiments.plan import Plan, Row
+from experiments.texts import Clouds
 
 OUT = Path(__file__).resolve().parent / "results"
 
@@ -78,7 +79,8 @@ def run(given: argparse.Namespace) -> int:
         return 0
     for row in chosen:
         create(row.method.aligner, row.method.settings)  # a wrong setting of the last row is told before the first one
-    todo = [row for row in chosen if not finished(given.out / plan.name, row)]
+    make_folder(given.out / plan.name)
+    todo = [row for row in chosen if not finished(given.out / plan.name, row, plan, clouds)]
     tell(f"{plan.name} ({plan.table}): {len(todo)} of {len(chosen)} rows to run", 0.0)
     from experiments.scoring import measure
 
@@ -90,19 +92,44 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def finished(folder: Path, row: Row) -> bool:
-    """Return whether a row has its result; raises UsageError when what is there is of other settings or rows."""
+def finished(folder: Path, row: Row, plan: Plan, clouds: Clouds) -> bool:
+    """Return whether a row has its result; raises UsageError when what is there is of other settings, rows or pools."""
     path = folder / f"{row.name}.json"
     if not path.exists():
         return False
-    if json.loads(path.read_text(encoding="utf-8"))["row"] != json.loads(json.dumps(row.to_json())):
-        raise UsageError(f"{path} is of other rows or settings", "name another folder with --out, or remove that file")
+    hint = "name another folder with --out, or remove that file"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        names = [pool.name for pool in plan.pools]
+        pools = {name: _size(told["scores"][name]) if name in told["scores"] else None for name in names}
+        # Ready vectors say by their origin which are held; their results had no more than that.
+        was = told["row"], told["encoders"], pools, {name: told.get("held", {}).get(name, "") for name in names}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(f"{path} is no result", hint) from None
+    origins = {name: clouds.origin(name) for name in (row.source, row.target)}
+    sizes = {pool.name: (min(pool.pool, pool.held), max(1, pool.held // max(pool.pool, 1))) for pool in plan.pools}
+    drawn = {pool.name: clouds.drawn(pool) for pool in plan.pools}
+    if was != (json.loads(json.dumps(row.to_json())), origins, sizes, drawn):
+        raise UsageError(f"{path} is of other rows, pools or settings", hint)
     return True
+
+
+def _size(ways: dict[str, Any]) -> tuple[int, int]:
+    """Return how large a result's pools are, and how many."""
+    one = next(found for found in ways.values() if isinstance(found, dict))
+    return one["pool"], one["pools"]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results; raises UsageError where none can be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise UsageError(f"cannot write to {folder}: {problem.strerror}", "name another folder with --out") from None
 
 
 def write(folder: Path, row: Row, found: dict[str, Any]) -> None:
     """Write a result in one go, so that an interruption leaves none or a whole one."""
-    folder.mkdir(parents=True, exist_ok=True)
     whole = {
         "row": row.to_json(),
         **found,

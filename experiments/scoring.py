@@ -62,6 +62,7 @@ def measure(plan: Plan, row: Row, clouds: Clouds, models: Path, device: str, pro
         "peak_memory_bytes": peak_memory(),
         "settings": translator.card["settings"],
         "encoders": {name: clouds.origin(name) for name in (row.source, row.target)},
+        "held": {pool.name: clouds.drawn(pool) for pool in plan.pools},
         "versions": translator.card["versions"],
     }
 

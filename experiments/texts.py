@@ -53,6 +53,9 @@ class Clouds(Protocol):
     def origin(self, name: str) -> str:
         """Return what tells an encoder's rows from others of the same short name."""
 
+    def drawn(self, pool: Pool) -> str:
+        """Return what tells a pool's texts from others of the same name; empty where the origin does."""
+
 
 @dataclass(eq=False)
 class Folder:
@@ -90,6 +93,9 @@ class Folder:
         held = self._rows(name, *self.splits["eval"])
         size = (self.folder / f"{name}.npy").stat().st_size
         return f"{name}.npy, {size} bytes, held rows {hashlib.sha256(held.tobytes()).hexdigest()[:12]}"
+
+    def drawn(self, pool: Pool) -> str:
+        return ""
 
     def _rows(self, name: str, start: int, stop: int) -> Array:
         return np.asarray(self._opened(name)[start:stop], dtype=np.float32)
@@ -150,6 +156,9 @@ class Texts:
         encoder = self._opened[name]
         return f"{encoder.name} {encoder.version} {self._drawn}"
 
+    def drawn(self, pool: Pool) -> str:
+        return _digest(self._parts[f"held {pool.name}"])
+
     def _open(self, plan: Plan) -> list[str]:
         """Open every dataset and encoder; return what is lacking."""
         try:
@@ -199,8 +208,7 @@ class Texts:
         sizes = {f"held {pool.name}": pool.held for pool in own}
         sizes |= {"source": max(plan.source_rows), "target": plan.rows}
         self._draw(plan.dataset, sizes)
-        texts = "\0".join([*self._parts["source"], *self._parts["target"]])
-        self._drawn = hashlib.blake2b(texts.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        self._drawn = _digest([*self._parts["source"], *self._parts["target"]])
         for pool in plan.pools:
             if pool not in own:
                 self._draw(pool.dataset, {f"held {pool.name}": pool.held}, images=pool.images)
@@ -246,6 +254,10 @@ class Texts:
             found[start : start + len(rows)] = rows
         assert found is not None
         return found
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.blake2b("\0".join(texts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def cut(text: object, words: int) -> str:

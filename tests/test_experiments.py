@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -210,7 +211,43 @@ def test_a_result_of_other_settings_is_not_taken_for_this_one(
 ) -> None:
     out, words = ran
     assert main(["ablation", *named(places, "nq", "gte", "gtr"), *words, "-s", "vec2vec.steps=3"]) == 2
-    assert "other rows or settings" in capsys.readouterr().err
+    assert "other rows, pools or settings" in capsys.readouterr().err
+
+
+def test_a_result_of_other_texts_or_pools_is_not_taken_for_this_one(
+    ran: tuple[Path, list[str]], places: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, words = ran
+    asked = ["ablation", *named(places, "nq", "gte", "gtr"), *words]
+    held = asked.index("--held") + 1
+    assert main([*asked[:held], "30", *asked[held + 1 :]]) == 2, "another number of texts to score on"
+    assert main([*asked, "--encoder", f"gte={places['gtr']}"]) == 2, "another encoder of the same short name"
+    assert capsys.readouterr().err.count("other rows, pools or settings") == 2
+
+
+def test_ready_vectors_of_another_folder_or_number_are_not_taken_for_these(
+    vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["in-distribution", "--out", str(tmp_path / "out"), "--only", "*-identity-0"]
+    assert main([*words, "--data", str(vectors), "--held", "50"]) == 0
+    assert main([*words, "--data", str(vectors), "--held", "50"]) == 0
+    capsys.readouterr()
+    assert main([*words, "--data", str(vectors), "--held", "60"]) == 2
+    other = tmp_path / "other"
+    shutil.copytree(vectors, other)
+    np.save(other / "a.npy", -np.load(vectors / "a.npy"))
+    assert main([*words, "--data", str(other), "--held", "50"]) == 2
+    assert capsys.readouterr().err.count("other rows, pools or settings") == 2
+    for path in (tmp_path / "out" / "in-distribution").glob("*.json"):
+        path.write_text(path.read_text()[:100])
+    assert main([*words, "--data", str(vectors), "--held", "50"]) == 2
+    assert "is no result" in capsys.readouterr().err
+
+
+def test_a_folder_that_takes_no_results_is_refused_before_a_fit(vectors: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["in-distribution", "--data", str(vectors), "--out", "/dev/null/out"]) == 2
+    told = capsys.readouterr().err
+    assert "cannot write to" in told and "rows to run" not in told
 
 
 def test_no_text_is_in_two_parts_or_twice_in_one(places: dict[str, str], tmp_path: Path) -> None:

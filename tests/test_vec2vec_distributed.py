@@ -18,6 +18,7 @@ import servers
 import torch
 from conftest import make_world
 
+from crossvec.aligners.vec2vec.__main__ import main
 from crossvec.aligners.vec2vec.universal import Universal
 
 RUN = """
@@ -196,13 +197,20 @@ looks = 2
         ('output = "x"\n[spaces]\na = "a.npy"\n[settings]\nstep = 3', "step"),
         ('output = "x"\n[spaces]\na = "a.npy"\n[settings]\nsteps = "three"', "steps"),
         ('output = "x"\n[spaces]\na = "missing.npy"\nb = "missing.npy"', "missing.npy"),
+        ('output = "x"\n[spaces]\na = 3', "a of [spaces]"),
+        ('output = "x"\n[spaces]\na = ["a.npy", 3]', "a of [spaces]"),
+        ('output = "x"\nspaces = "a.npy"', "spaces"),
+        ('output = "x"\nsettings = 5\n[spaces]\na = "a.npy"', "settings"),
+        ('output = "x"\ndevice = 5\n[spaces]\na = "a.npy"', "device"),
+        ('output = "x"\ndevice = "tpu"\n[spaces]\na = "a.npy"', "tpu"),
+        ('output = "."\n[spaces]\na = "missing.npy"', "is no file"),
+        ('output = "/dev/null/x"\n[spaces]\na = "missing.npy"', "cannot write"),
+        ('output = "/dev/null"\n[spaces]\na = "missing.npy"', "is no file"),
     ],
 )
 def test_a_file_of_settings_that_is_wrong_is_refused_in_words(
     text: str, named: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from crossvec.aligners.vec2vec.__main__ import main
-
     config = tmp_path / "run.toml"
     config.write_text(text)
     assert main([str(config)]) == 2
@@ -210,9 +218,66 @@ def test_a_file_of_settings_that_is_wrong_is_refused_in_words(
     assert main([]) == main([str(tmp_path / "none.toml")]) == 2
 
 
-def test_help_tells_what_the_file_holds_and_how_to_start_many(caplog: pytest.LogCaptureFixture) -> None:
-    from crossvec.aligners.vec2vec.__main__ import main
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    made = make_world(n=80, m=70, pool=2, dx=6, dy=5, latent=4, clusters=5)
+    np.save(tmp_path / "a.npy", made.x)
+    np.save(tmp_path / "b.npy", made.y)
+    file = tmp_path / "run.toml"
+    file.write_text(
+        """
+output = "space.safetensors"
+device = "cpu"
+spaces = {a = "a.npy", b = "b.npy"}
+settings = {preset = "scratch", width = 8, batch = 32, steps = 4, looks = 2}
+"""
+    )
+    return file
 
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused_in_words(config: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config.write_text(config.read_text().replace('"cpu"', '"cuda"'))
+    assert main([str(config)]) == 2
+    assert "no GPU" in caplog.text
+
+
+def test_where_every_training_was_sick_the_run_is_inconclusive(
+    config: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crossvec.aligners.vec2vec import training
+
+    assert main([str(config)]) == 0
+    assert Universal.load(config.parent / "space.safetensors").healthy
+    monkeypatch.setattr(training, "sickness", lambda looks: "mode collapse" if len(looks) > 1 else "")
+    with caplog.at_level("INFO"):
+        assert main([str(config)]) == 3
+    assert "every training ended sick" in caplog.text
+    assert not Universal.load(config.parent / "space.safetensors").healthy
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_ctrl_c_ends_a_run_in_words(
+    kept: bool, config: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crossvec.aligners.vec2vec.training import Training
+
+    step = Training.step
+
+    def interrupted(self: Training) -> None:
+        if self.done == 3:
+            raise KeyboardInterrupt
+        step(self)
+
+    monkeypatch.setattr(Training, "step", interrupted)
+    if kept:
+        config.write_text(config.read_text().replace("steps = 4", 'steps = 4, checkpoint = "kept"'))
+    assert main([str(config)]) == 4
+    assert ("is kept in" if kept else "nothing was kept") in caplog.text
+    assert (config.parent / "kept").exists() == kept and not (config.parent / "space.safetensors").exists()
+
+
+def test_help_tells_what_the_file_holds_and_how_to_start_many(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         assert main(["--help"]) == 0
     assert "[spaces]" in caplog.text and "torchrun" in caplog.text

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from crossvec.aligners import Alignment
 from crossvec.aligners.vec2vec import Vec2Vec, checkpoint
+from crossvec.aligners.vec2vec.universal import Universal
 from crossvec.errors import SettingError, UnfinishedError, UsageError
 from crossvec.geometry import unit
 
@@ -162,9 +163,72 @@ def test_a_checkpoint_of_other_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         fit(tmp_path, stop=10)
     x, y = clouds()
-    for other in ((x[:-1], y), (-x, y)):
+    for other in ((x[:-1], y), (-x, y), (x.flip(0), y)):
         with pytest.raises(SettingError, match="another run"):
             Vec2Vec(**SETTINGS, checkpoint=str(tmp_path)).fit(*other)
+
+
+def test_a_checkpoint_of_other_pairs_is_refused(tmp_path: Path) -> None:
+    pairs = torch.arange(20)[:, None].expand(20, 2)
+    made = Vec2Vec(**SETTINGS, checkpoint=str(tmp_path))
+    made.fit(*clouds(), pairs=pairs)
+    for other in (pairs[:-1], pairs + torch.tensor([0, 1]), None):
+        with pytest.raises(SettingError, match="pairs"):
+            made.fit(*clouds(), pairs=other)
+
+
+def test_a_checkpoint_of_one_backbone_is_not_taken_for_another_ones(tmp_path: Path) -> None:
+    x, y = (rows.numpy() for rows in clouds())
+    tiny: dict[str, Any] = {"preset": "scratch", "batch": 32, "steps": 2, "looks": 1}
+    one, other = (Universal.fit({"a": x, "b": y}, Vec2Vec(**tiny, width=16, seed=seed)) for seed in range(2))
+    kept = Vec2Vec(**tiny, checkpoint=str(tmp_path))
+    grown = one.add_space("c", y[:, :5], {"a": x}, kept)
+    again = one.add_space("c", y[:, :5], {"a": x}, kept)
+    assert torch.equal(again.encode_latent("c", y[:, :5]), grown.encode_latent("c", y[:, :5])), "it is read back"
+    with pytest.raises(SettingError, match="what is frozen"):
+        other.add_space("c", y[:, :5], {"a": x}, kept)
+
+
+def test_a_checkpoint_keeps_discriminators_only_where_a_term_trains_them(tmp_path: Path) -> None:
+    for without, kept in (("", True), ("adversarial, latent", False)):
+        folder = tmp_path / str(kept)
+        with pytest.raises(Stopped):
+            fit(folder, stop=10, without=without)
+        names = checkpoint.read(folder / "seed-0.safetensors")[0]
+        assert any(name.startswith("critics.") for name in names) == kept
+        assert_same(fit(folder, without=without), fit(None, without=without))
+
+
+def test_a_checkpoint_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        fit(tmp_path, stop=10)
+    file = tmp_path / "seed-0.safetensors"
+    whole = bytearray(file.read_bytes())
+    draw = random.Random(0)
+    begins = 8 + int.from_bytes(whole[:8], "little")
+    for place in (begins, *(draw.randrange(begins, len(whole)) for _ in range(9)), len(whole) - 1):
+        flipped = whole.copy()
+        flipped[place] ^= 1 << draw.randrange(8)
+        file.write_bytes(flipped)
+        with pytest.raises(UsageError, match="is damaged"):
+            fit(tmp_path)
+
+
+@pytest.mark.parametrize(("version", "told"), [(1, "older"), (checkpoint.VERSION + 1, "newer")])
+def test_a_checkpoint_of_another_version_is_refused(version: int, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "seed-0.safetensors"
+    checkpoint.write(file, {"x": torch.arange(3)}, {"version": version})
+    with pytest.raises(UsageError, match=told):
+        fit(tmp_path)
+
+
+def test_what_is_no_file_is_not_replaced_by_a_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(UsageError, match="is no file"):
+            checkpoint.write(tmp_path / name, {"x": torch.arange(3)}, {})
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "folder").is_dir()
 
 
 def test_a_damaged_checkpoint_is_refused_in_words_and_left_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 import platform
@@ -263,6 +264,8 @@ def test_compiling_without_a_compiler_is_refused_in_words(clouds: tuple[Tensor, 
 
 
 COMPILED = """
+import json
+import sys
 import torch
 from crossvec.aligners.vec2vec import Vec2Vec, prepared
 from crossvec.aligners.vec2vec.data import Rows
@@ -270,8 +273,8 @@ from crossvec.geometry import unit
 
 def weights(compiled, steps):
     rows = unit(torch.randn(300, 10, generator=torch.Generator().manual_seed(0)))
-    only = "adversarial, latent, cycle, cycle_vsp, vsp"
-    settings = Vec2Vec(preset="scratch", width=8, adapter_depth=1, backbone_depth=1, batch=32, without=only, compile=compiled)
+    sizes = {"preset": "scratch", "width": 8, "adapter_depth": 1, "backbone_depth": 1, "batch": 32}
+    settings = Vec2Vec(**sizes, **json.loads(sys.argv[1]), compile=compiled)
     training = prepared(settings, {"x": Rows.of(rows), "y": Rows.of(rows[:, :8])}, lambda network: 0.0)
     for _ in range(steps):
         training.step()
@@ -284,10 +287,14 @@ print(float((weights(True, 2) - weights(False, 2)).norm() / moved))
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="there is nothing to compile with")
-def test_a_compiled_training_takes_the_steps_of_one_that_is_not() -> None:
+@pytest.mark.parametrize(
+    "terms",
+    [{"without": "adversarial, latent, cycle, cycle_vsp, vsp"}, {"without": "latent, cycle, cycle_vsp, vsp", "r1": 1.0}],
+)
+def test_a_compiled_training_takes_the_steps_of_one_that_is_not(terms: dict[str, Any]) -> None:
     """In a process of its own: torch does not compile the checks of types that are made here."""
     told = subprocess.run(
-        [sys.executable, "-c", COMPILED],
+        [sys.executable, "-c", COMPILED, json.dumps(terms)],
         env={**os.environ, "PYTHONPATH": str(SOURCES)},
         capture_output=True,
         text=True,
@@ -782,6 +789,42 @@ def test_spaces_that_are_not_there_or_there_already_are_refused(universal: Unive
         Universal.fit({"a": three["a"]}, Vec2Vec(**TINY))
 
 
+def test_a_space_is_not_added_by_settings_that_its_network_cannot_follow(
+    universal: Universal, three: dict[str, np.ndarray]
+) -> None:
+    with pytest.raises(SettingError, match="width is 16 in this network"):
+        universal.add_space("d", three["a"], {"b": three["b"]}, Vec2Vec(**{**TINY, "width": 32}))
+    padded = Universal.fit({name: three[name] for name in "ab"}, Vec2Vec(**{**TINY, "preset": "paper", "steps": 1}))
+    with pytest.raises(SettingError, match="cannot start warm") as refused:
+        padded.add_space("d", three["c"], {"a": three["a"]})
+    assert "scratch" in refused.value.hint
+    told = Vec2Vec(preset="scratch", steps=1, looks=1, batch=32)
+    assert padded.add_space("d", three["c"], {"a": three["a"]}, told).spaces == ["a", "b", "d"]
+
+
+def test_the_latent_takes_arrays_and_tensors_and_only_finite_matrices(
+    universal: Universal, three: dict[str, np.ndarray]
+) -> None:
+    rows = three["a"][:5]
+    assert torch.equal(universal.encode_latent("a", rows), universal.encode_latent("a", torch.from_numpy(rows)))
+    with pytest.raises(SettingError, match="no matrix"):
+        universal.encode_latent("a", rows[0])
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(SpaceError, match="rows of a hold NaN"):
+            universal.encode_latent("a", np.full_like(rows, wrong))
+
+
+@pytest.mark.parametrize("settings", [TINY, {**TINY, "preset": "small"}])
+def test_rows_that_are_not_finite_are_refused_by_number_before_training(
+    settings: dict[str, Any], three: dict[str, np.ndarray]
+) -> None:
+    for wrong in (np.nan, np.inf):
+        rows = three["b"].copy()
+        rows[17, 2] = wrong
+        with pytest.raises(SpaceError, match="row 17"):
+            Universal.fit({"a": three["a"], "b": rows}, Vec2Vec(**settings))
+
+
 def test_half_precision_sees_the_discriminators_as_they_are_after_their_update(clouds: tuple[Tensor, Tensor]) -> None:
     """One autocast context spans both updates; a cast kept from before the discriminators' would teach from old ones."""
     spaces = {"source": Rows.of(clouds[0]), "target": Rows.of(clouds[1])}
@@ -795,6 +838,23 @@ def test_half_precision_sees_the_discriminators_as_they_are_after_their_update(c
 
     old, new, new_in_half = fooled("fp32", 1e-9), fooled("fp32", 0.02), fooled("bf16", 0.02)
     assert abs(new_in_half - new) < 0.1 * abs(new - old)
+
+
+def test_half_precision_is_taught_by_the_average_and_not_by_what_was_cast_before(clouds: tuple[Tensor, Tensor]) -> None:
+    """Without a teacher the averaged weights assign rows; the step has cast the others by then."""
+    spaces = {"source": Rows.of(clouds[0]), "target": Rows.of(clouds[1])}
+    settings = Vec2Vec(**{**TINY, "warmup": 1, "rate": 0.02, "ema": 0.99}, precision="bf16", pseudo=1.0)
+    training = prepared(settings, spaces, _zero)
+    for _ in range(8):
+        training.step()
+    with torch.no_grad():
+        there = training._assigned()["source", "target"].there
+        with torch.autocast("cpu", torch.bfloat16):
+            training._forward(training.network, {name: rows.slice(0, 9) for name, rows in spaces.items()}, training.objective)
+            within = training._assigned()["source", "target"].there
+        assert torch.equal(within, there)
+        training.generator.average.copy_(training.generator.values)
+        assert not torch.allclose(training._assigned()["source", "target"].there, there, atol=0.02), "the average is not they"
 
 
 # after a linear map

@@ -23,20 +23,23 @@ SEEDS = 2**32
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`; `above` leaves out `low` itself. `such` is one a user might type."""
+    """Numbers from `low` to `high`; `above` leaves out `low` itself, `below` `high`. `such` is one a user might type."""
 
     low: float
     high: float = math.inf
     above: bool = False
+    below: bool = False
     such: float = 0.5
 
     def __contains__(self, value: float) -> bool:
         # NaN compares as false with everything, so it is in no range.
-        return (self.low < value if self.above else self.low <= value) and value <= self.high and math.isfinite(value)
+        high_enough = self.low < value if self.above else self.low <= value
+        return high_enough and (value < self.high if self.below else value <= self.high) and math.isfinite(value)
 
     def __str__(self) -> str:
         start = f"above {self.low:g}" if self.above else f"of at least {self.low:g}"
-        return start if self.high == math.inf else f"{start} and at most {self.high:g}"
+        end = "below" if self.below else "at most"
+        return start if self.high == math.inf else f"{start} and {end} {self.high:g}"
 
 
 def check(aligner: Any, least: Mapping[str, int] | None = None, **ranges: Range) -> None:

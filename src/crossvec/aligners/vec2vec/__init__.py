@@ -141,7 +141,7 @@ class Vec2Vec:
     def __post_init__(self) -> None:
         weights = {field.name: Range(0.0, such=1.0) for field in fields(self) if field.type == "float | None"}
         rates = {"rate": Range(0.0, 0.9, above=True, such=2e-4), "discriminator_rate": Range(0.0, 0.9, above=True, such=1e-4)}
-        parts = {"ema": Range(0.0, 0.9999999, such=0.999), "dropout": Range(0.0, 0.9, such=0.1)}
+        parts = {"ema": Range(0.0, 1.0, below=True, such=0.999), "dropout": Range(0.0, 0.9, such=0.1)}
         parts |= {"cooldown": Range(0.0, 1.0), "softness": Range(0.0, above=True)}
         check(self, dict.fromkeys(("seed", "warmup", "patience", "every"), 0), **{**weights, **rates, **parts})
         for name in ("compile", "without", "checkpoint", "events"):

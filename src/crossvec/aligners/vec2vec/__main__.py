@@ -1,7 +1,8 @@
 """__main__ — train a universal space from a TOML file, in one process or, under torchrun, in many.
 
 In    RUN.toml              output = "FILE.safetensors", device, [spaces] NAME = "rows.npy" or a list, [settings] of Vec2Vec
-Out   FILE.safetensors      what Universal.load reads; progress on stderr, told by the first process
+Out   FILE.safetensors      what Universal.load reads; progress on stderr, told by the first process; exit 3 if no training
+                            ended healthy
 Uses  aligners, the siblings, logging
 
     torchrun --nproc-per-node 8 -m crossvec.aligners.vec2vec run.toml                                        one machine
@@ -20,10 +21,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from crossvec.aligners import create
-from crossvec.aligners.vec2vec import Vec2Vec
+from crossvec.aligners.vec2vec import Vec2Vec, checkpoint
 from crossvec.aligners.vec2vec.distributed import Group, joined
 from crossvec.aligners.vec2vec.universal import Universal
 from crossvec.errors import CrossvecError, UnfinishedError, UsageError
+
+INCONCLUSIVE = 3
 
 KEYS = ("output", "device", "spaces", "settings")
 
@@ -40,20 +43,27 @@ def main(words: list[str]) -> int:
             return 0
         if len(words) != 1:
             raise UsageError("name one file", "python -m crossvec.aligners.vec2vec RUN.toml")
-        run(Path(words[0]))
+        return run(Path(words[0]))
+    except KeyboardInterrupt:
+        log.error('error: interrupted, nothing was kept\nwith checkpoint = "FOLDER" under [settings] the same line goes on')
+        return UnfinishedError.exit_code
     except CrossvecError as problem:
         # What is wrong with the file is wrong for all, and one process tells it; who was lost cannot tell anything.
         log.log(
             logging.CRITICAL if isinstance(problem, UnfinishedError) else logging.ERROR, "error: %s\n%s", problem, problem.hint
         )
         return problem.exit_code
-    return 0
 
 
-def run(config: Path) -> None:
-    """Train what a TOML file describes; names of files are seen from its folder. Raises UsageError for one that is wrong."""
+def run(config: Path) -> int:
+    """Train what a TOML file describes, and return the exit code; names of files are seen from its folder.
+
+    Raises UsageError for a file that is wrong, before it trains.
+    """
     table = _read(config)
     folder = config.parent
+    output = folder / table["output"]
+    checkpoint.refuse_place(output)
     settings = dict(table.get("settings", {}))
     settings |= {key: str(folder / str(settings[key])) for key in ("checkpoint", "events") if settings.get(key)}
     aligner = cast(Vec2Vec, create("vec2vec", settings))
@@ -71,7 +81,11 @@ def run(config: Path) -> None:
     with joined(table.get("device", "auto")) as device:
         universal = Universal.fit(cast(Any, spaces), aligner, device=str(device), progress=progress)
         if Group.now().leads:
-            log.info("saved %s", universal.save(folder / table["output"]))
+            log.info("saved %s", universal.save(output))
+    if universal.healthy:
+        return 0
+    log.info("inconclusive: every training ended sick; try other rows, more of them, or another preset")
+    return INCONCLUSIVE
 
 
 def _read(config: Path) -> dict[str, Any]:
@@ -82,12 +96,22 @@ def _read(config: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise UsageError(f"{config} is not TOML: {problem}", 'write lines such as  output = "space.safetensors"') from None
     unknown = [key for key in table if key not in KEYS]
-    if unknown or not isinstance(table.get("output"), str) or not isinstance(table.get("spaces"), dict):
-        told = f"has the unknown key {unknown[0]!r}" if unknown else "lacks output or [spaces]"
+    kinds = {"output": str, "device": str, "spaces": dict, "settings": dict}
+    wrong = [key for key, kind in kinds.items() if not isinstance(table.get(key, kind()), kind)]
+    wrong += (
+        [f"{name} of [spaces]" for name, files in table.get("spaces", {}).items() if not _names(files)] if not wrong else []
+    )
+    if unknown or wrong or not table.get("output") or "spaces" not in table:
+        lacks = f"cannot use what stands for {wrong[0]}" if wrong else "lacks output or [spaces]"
+        told = f"has the unknown key {unknown[0]!r}" if unknown else lacks
         raise UsageError(
             f"{config} {told}", f"it holds {', '.join(KEYS)}; see `python -m pydoc crossvec.aligners.vec2vec.__main__`"
         )
     return table
+
+
+def _names(files: Any) -> bool:
+    return isinstance(files, str) or (isinstance(files, list) and bool(files) and all(isinstance(f, str) for f in files))
 
 
 if __name__ == "__main__":

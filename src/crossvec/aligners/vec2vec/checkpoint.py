@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import secrets
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from crossvec.errors import SettingError, UnfinishedError, UsageError
 FACTS = "crossvec"
 """The header's key for the facts."""
 
-VERSION = 1
+VERSION = 2
+"""2: each tensor has its mark."""
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -35,12 +37,11 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
 
     Raises UsageError when the place cannot be written and UnfinishedError when the disk is full.
     """
-    whole = serialise(
-        {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()},
-        {FACTS: json.dumps({"version": VERSION, **facts}, allow_nan=False)},
-    )
+    kept = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    marks = {name: mark(tensor) for name, tensor in kept.items()}
+    whole = serialise(kept, {FACTS: json.dumps({"version": VERSION, "marks": marks, **facts}, allow_nan=False)})
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    make_folder(path.parent)
+    refuse_place(path)
     try:
         try:
             with open(part, "xb") as file:
@@ -52,6 +53,13 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
             part.unlink(missing_ok=True)
     except OSError as problem:
         raise _unwritable(path, problem) from None
+
+
+def refuse_place(path: Path) -> None:
+    """Make a file's folder where there is none. Raises UsageError where the file cannot be written, or is something else."""
+    make_folder(path.parent)
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no file", "name one that is, or is not there yet")
 
 
 def make_folder(folder: Path) -> None:
@@ -72,13 +80,23 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             facts = dict(json.loads((file.metadata() or {})[FACTS]))
-            version = int(facts.pop("version", VERSION + 1))
+            version, marks = int(facts.pop("version", VERSION + 1)), dict(facts.pop("marks", {}))
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, OSError, RecursionError) as problem:
         raise UsageError(f"{path} is no checkpoint of vec2vec: {problem}", "remove it to start anew") from None
-    if version > VERSION:
-        raise UsageError(f"{path} was written by a newer version", "upgrade crossvec, or remove the file to start anew")
+    if version != VERSION:
+        age, hint = ("a newer", "upgrade crossvec, or remove") if version > VERSION else ("an older", "remove")
+        raise UsageError(f"{path} was written by {age} version", f"{hint} the file to start anew")
+    for name, tensor in tensors.items():
+        if marks.get(name) != mark(tensor):
+            raise UsageError(f"{path} is damaged: {name} is not what was written", "remove it to start anew")
     return tensors, facts
+
+
+def mark(tensor: Tensor) -> str:
+    """Return eight hexadecimal digits that tell a tensor's bytes from others (CRC-32): damage, not malice, is looked for."""
+    rows = tensor.detach().cpu().contiguous().flatten()
+    return f"{zlib.crc32(rows.view(torch.uint8).numpy().data):08x}"
 
 
 def refuse_other(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:

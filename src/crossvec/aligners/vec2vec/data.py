@@ -95,10 +95,17 @@ class Rows:
         return self.take(torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:most].sort().values)
 
     def centred(self) -> Rows:
-        """Return these rows with their mean taken off and scaled to unit length, after one pass over them, in float64."""
+        """Return these rows with their mean taken off and scaled to unit length, after one pass over them, in float64.
+
+        Raises SpaceError for a row that is not finite.
+        """
         total = torch.zeros(self.dim, dtype=torch.float64)
         for start in range(0, len(self), MEASURED):
-            total += replace(self, mean=None).slice(start, start + MEASURED).sum(0, dtype=torch.float64).cpu()
+            rows = replace(self, mean=None).slice(start, start + MEASURED)
+            total += rows.sum(0, dtype=torch.float64).cpu()
+            if not bool(total.isfinite().all()):
+                wrong = start + int((~rows.isfinite().all(1)).nonzero()[0])
+                raise SpaceError(f"row {wrong:,} of a space holds NaN or infinity", "leave such rows out")
         return replace(self, mean=(total / len(self)).float())
 
     def _gathered(self, index: np.ndarray) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from crossvec.errors import UnfinishedError
+from crossvec.errors import SettingError, UnfinishedError
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,13 @@ class Group:
 def joined(device: str = "auto") -> Iterator[torch.device]:
     """Join the group that torchrun started this process for, and give the device to compute on; leave it at the end.
 
-    NCCL between GPUs, gloo between CPUs. Started without torchrun this is a group of one.
+    NCCL between GPUs, gloo between CPUs. Started without torchrun this is a group of one. Raises SettingError for a device that
+    is neither, or not here.
     """
+    if device not in ("auto", "cpu", "cuda"):
+        raise SettingError(f"device cannot be {device!r}", "use auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingError("there is no GPU that torch can use here", 'use device = "auto" or "cpu"')
     local = int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     where = torch.device("cuda", local) if on_gpu else torch.device("cpu")

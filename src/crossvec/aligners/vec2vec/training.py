@@ -39,6 +39,9 @@ from crossvec.errors import UsageError
 F = TypeVar("F", bound=Callable[..., Any])
 Scores = Callable[[Network], float]
 
+ENDS = ("all steps", "no better score")
+"""How a training ends that is not sick."""
+
 HALF: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 ASSIGNED = 2048
 """Rows of each of two spaces that are assigned to each other in a step, where there are as many."""
@@ -60,7 +63,7 @@ class Outcome:
     @property
     def healthy(self) -> bool:
         """Whether training ended in its own time."""
-        return self.ended in ("all steps", "no better score")
+        return self.ended in ENDS
 
 
 class Training:
@@ -107,8 +110,9 @@ class Training:
         self._sums: dict[str, Tensor] = {}
         self._since = 0
         made = torch.compile if recipe.compile else _as_it_is
-        self._forward, self._critics_loss = made(forward), made(discriminator_loss)
-        self._generator_loss = made(generator_loss)
+        self._forward, self._generator_loss = made(forward), made(generator_loss)
+        twice = objective.r1 > 0 or objective.r2 > 0  # differentiated twice, which torch's compiler cannot
+        self._critics_loss = discriminator_loss if twice else made(discriminator_loss)
         self._rows = {name: rows.sample(SAMPLE, mixed(recipe.seed, 1)).to(device) for name, rows in batches.spaces.items()}
         self._restore()
 
@@ -173,7 +177,7 @@ class Training:
         if not self.group.leads or self.file is None:
             return
         tensors = {f"generator.{name}": tensor for name, tensor in self.generator.tensors().items()}
-        tensors |= {f"critics.{name}": tensor for name, tensor in self.critics.tensors().items()}
+        tensors |= {f"critics.{name}": tensor for name, tensor in (self.critics.tensors() if self.adversarial else {}).items()}
         tensors |= {f"now.{name}": tensor for name, tensor in self._buffers().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         tensors |= {f"sum.{name}": tensor for name, tensor in self._sums.items()}
@@ -196,7 +200,8 @@ class Training:
         checkpoint.refuse_other(self.file, facts.get("run", {}), self._identity())
         try:
             self.generator.restore(_under(tensors, "generator"))
-            self.critics.restore(_under(tensors, "critics"))
+            if self.adversarial:
+                self.critics.restore(_under(tensors, "critics"))
             self._set_buffers(_under(tensors, "now"))
             for name, weight in self._frozen().items():
                 weight.copy_(tensors[f"frozen.{name}"])
@@ -221,9 +226,11 @@ class Training:
         """Return what a checkpoint must share with the run that goes on from it."""
         spaces = {name: [len(rows), rows.dim] for name, rows in self.batches.spaces.items()}
         told = {**self.settings(), "spaces": spaces}
-        sums = {name: round(float(rows.double().sum()), 3) for name, rows in self._rows.items()}
-        pairs = 0 if self.batches.pairs is None else len(self.batches.pairs)
-        return {**told, "warm": self.warm, "processes": self.group.world, "pairs": pairs, "sums of a sample": sums}
+        sums = {name: _marked(rows) for name, rows in self._rows.items()}
+        pairs = "none" if self.batches.pairs is None else f"{len(self.batches.pairs)}, {checkpoint.mark(self.batches.pairs)}"
+        told |= {"warm": self.warm, "processes": self.group.world, "pairs": pairs, "sums of a sample": sums}
+        frozen = [weight.flatten() for weight in self._frozen().values()]
+        return told | ({"what is frozen": checkpoint.mark(torch.cat(frozen))} if frozen else {})
 
     def _precision(self) -> Any:
         half = HALF.get(self.recipe.precision)
@@ -250,7 +257,9 @@ class Training:
         if self.teacher is not None:
             return {(source, target): assigned(self.teacher, source, target, x, y, self.objective.softness)}
         self.network.eval()
-        with self.generator.showing(self.generator.average):
+        # The step's context has cast the weights as they are, and would give these casts in place of the average's.
+        anew = torch.autocast(self.device.type, HALF.get(self.recipe.precision), bool(HALF.get(self.recipe.precision)), False)
+        with anew, self.generator.showing(self.generator.average):
             found = assigned(self.network, source, target, x, y, self.objective.softness)
         self.network.train()
         return {(source, target): found}
@@ -306,6 +315,11 @@ class Training:
         for buffer in self.network.buffers():
             if buffer.is_floating_point():
                 self.group.mean_(buffer)
+
+
+def _marked(rows: Tensor) -> float:
+    """Return a sum that tells these rows, in this order, from others; rounded, as processors differ in the last bits."""
+    return round(float((rows.double() * torch.linspace(1, 2, len(rows)).to(rows.device)[:, None]).sum()), 3)
 
 
 def _as_it_is(function: F) -> F:

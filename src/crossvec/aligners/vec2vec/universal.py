@@ -29,8 +29,9 @@ from crossvec.aligners.vec2vec import Linears, Vec2Vec, checkpoint, train
 from crossvec.aligners.vec2vec.data import Rows, mixed
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.neural import Neural
+from crossvec.aligners.vec2vec.training import ENDS
 from crossvec.aligners.vec2vec.warm import start_beside, weight
-from crossvec.errors import SettingError, TranslatorError, UsageError
+from crossvec.errors import SettingError, SpaceError, TranslatorError, UsageError
 from crossvec.geometry import unit
 
 __all__ = ["Cosines", "Universal"]
@@ -86,17 +87,29 @@ class Universal:
         """The names of the spaces, in the order they came."""
         return list(self.network.dims)
 
+    @property
+    def healthy(self) -> bool:
+        """Whether the training that it came from ended in its own time, and was not sick."""
+        return any(seed["ended"] in ENDS for seed in self.trace)
+
     def translator(self, source: str, target: str) -> Neural:
         """Return the map between two spaces' centred frames. Raises SettingError for a space that is not here."""
         return Neural.of(self.network, source, target)
 
     @torch.no_grad()
-    def encode_latent(self, name: str, rows: Float[Tensor, "k d"]) -> Float[Tensor, "k z"]:
-        """Return rows of a model, as it gives them, in the latent that all spaces share; not of unit length.
+    def encode_latent(self, name: str, rows: Tensor | np.ndarray) -> Float[Tensor, "k z"]:
+        """Return rows (k, d) of a model, as it gives them, in the latent that all spaces share; not of unit length.
 
-        Raises SettingError for a space that is not here, or rows of another dimension.
+        Raises SettingError for a space that is not here, or rows of another shape, SpaceError for rows that are not finite.
         """
-        return self.network.encode(name, self._centred(name, rows))
+        rows = torch.as_tensor(rows, dtype=torch.float32)
+        if rows.dim() != 2:
+            raise SettingError(f"rows of shape {tuple(rows.shape)} are no matrix", "give (k, d): one row as rows[None]")
+        self._check(name, rows.shape[1])
+        if not bool(rows.isfinite().all()):
+            raise SpaceError(f"the rows of {name} hold NaN or infinity", "leave such rows out")
+        where = next(self.network.parameters()).device
+        return self.network.encode(name, unit(rows.to(where) - self.means[name].to(where)))
 
     def add_space(
         self,
@@ -111,7 +124,8 @@ class Universal:
         """Return a Universal with one more space; T and the adapters of all others are frozen: what they give stays the same.
 
         The new adapters learn against rows of one or more spaces that are here, `beside`; a warm start leads from the first of
-        them. Raises SettingError for a space that is not here, or is already, and what `vec2vec.train` raises.
+        them. Raises SettingError for a space that is not here, or is already, for a warm start beside shortcuts that only pad,
+        for settings of a network of other sizes, and what `vec2vec.train` raises.
         """
         settings = settings or Vec2Vec()
         known = {old: Rows.of(source) for old, source in beside.items()}
@@ -119,6 +133,7 @@ class Universal:
             self._check(old, source.dim)
         if not known or name in self.network.dims:
             raise SettingError(f"{name!r} cannot be added", "give a new name, and rows of at least one space that is here")
+        self._refuse_early(settings)
         settings.refuse_early({}, 0, torch.device(device))
         spaces = {old: replace(source, mean=self.means[old]) for old, source in known.items()}
         spaces[name] = Rows.of(rows).centred()
@@ -185,10 +200,14 @@ class Universal:
             raise TranslatorError(f"{path} is no universal space: {problem}", "copy it again, or fit again") from None
         return cls(network.requires_grad_(False).eval(), means, tuple(facts.get("trace", ())))
 
-    def _centred(self, name: str, rows: Tensor) -> Tensor:
-        self._check(name, rows.shape[1])
-        where = next(self.network.parameters()).device
-        return unit(rows.to(where) - self.means[name].to(where))
+    def _refuse_early(self, settings: Vec2Vec) -> None:
+        shape = asdict(self.network.shape)
+        for key, value in shape.items():
+            if getattr(settings, key, None) not in (None, value):
+                raise SettingError(f"{key} is {value!r} in this network, for all of its spaces", f"leave {key} out")
+        if settings.warm and shape["shortcut"] != "linear":
+            hint = "train it from nothing: Vec2Vec(preset='scratch')"
+            raise SettingError("a space cannot start warm in a network whose shortcuts only pad", hint)
 
     def _check(self, name: str, dim: int) -> None:
         if name not in self.network.dims:
