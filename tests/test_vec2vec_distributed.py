@@ -249,7 +249,7 @@ def test_where_every_training_was_sick_the_run_is_inconclusive(
 
     assert main([str(config)]) == 0
     assert Universal.load(config.parent / "space.safetensors").healthy
-    monkeypatch.setattr(training, "sickness", lambda looks: "mode collapse" if len(looks) > 1 else "")
+    monkeypatch.setattr(training, "sickness", lambda looks, _settled: "mode collapse" if len(looks) > 1 else "")
     with caplog.at_level("INFO"):
         assert main([str(config)]) == 3
     assert "every training ended sick" in caplog.text

@@ -414,6 +414,18 @@ def test_numbers_that_leave_all_bounds_are_divergence(wrong: dict[str, float]) -
 @pytest.mark.parametrize("wrong", [{"rank": 0.02}, {"spread": 0.01}])
 def test_translations_without_width_are_mode_collapse(wrong: dict[str, float]) -> None:
     assert sickness([look(0), look(10, **wrong)]) == "mode collapse"
+    assert not sickness([look(0), look(10, **wrong)], settled=20)
+    assert sickness([look(0), look(10, **wrong), look(20, **wrong)], settled=20) == "mode collapse"
+
+
+def test_statistics_that_have_not_settled_are_not_taken_for_a_collapse() -> None:
+    """Batch norm in evaluation goes by running statistics, which after a few steps are still those that it began with."""
+    made = make_world(n=400, m=400, pool=2, dx=256, dy=200, latent=128, clusters=30)
+    x, y = centred(made.x), centred(made.y)
+    published: dict[str, Any] = {"preset": "published-code", "width": 256, "batch": 64, "steps": 6, "looks": 3}
+    trained = Vec2Vec(**published).fit(x, y).trace
+    assert [seed["ended"] for seed in trained] == ["all steps"]
+    assert min(seen["spread"] for seen in trained[0]["looks"]) < 0.1, "it looks as if it had"
 
 
 def test_discriminators_that_won_dominate_only_while_the_score_stands_still() -> None:

@@ -358,7 +358,7 @@ def prepared(
     file = _file(settings, settings.seed) if settings.checkpoint else None
     every = settings.every or max(1, recipe.steps // recipe.looks)
     parts = made.to(where), critics.to(where), batches, objective, recipe, scores
-    return Training(*parts, teacher=teacher, file=file, every=every, warm=settings.warm)
+    return Training(*parts, teacher=teacher, file=file, every=every, warm=settings.warm, grown=network is not None)
 
 
 def _file(settings: Vec2Vec, seed: int) -> Path:

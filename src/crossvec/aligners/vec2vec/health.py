@@ -40,6 +40,11 @@ AXES = 32
 NARROW = 0.1
 """A translated cloud with less than this part of its target's effective rank, or spread, has collapsed."""
 
+SETTLED = 32
+"""Steps until batch norm's running statistics, which looks go by, are those of the rows: `published-code` between wiki rows
+begins with a spread of .7 of the target's, seems to have .03 to .06 after four steps, and has .5 from the 24th on; by the
+statistics of batches it has .5 throughout."""
+
 WON = 0.99
 """A discriminator that ranks a real and a fake row rightly this often has nothing left to teach."""
 
@@ -83,8 +88,10 @@ class Look:
         return cls(step=int(record["step"]), parts=parts, **numbers)
 
 
-def sickness(looks: Sequence[Look]) -> str:
+def sickness(looks: Sequence[Look], settled: int = 0) -> str:
     """Return what is wrong with a training, given all looks at it, the last one last; empty when nothing is.
+
+    Before the step `settled` rank and spread say nothing: see SETTLED.
 
     divergence                      a loss or a score that is no number, or a loss a hundred times its first
     mode collapse                   the translated rows of a space lie on few directions, or in one place
@@ -96,7 +103,7 @@ def sickness(looks: Sequence[Look]) -> str:
     trained = [look for look in looks if look.step > 0]
     if trained and abs(last.loss) > EXPLODED * max(abs(trained[0].loss), TINY):
         return "divergence"
-    if len(looks) > 1 and min(last.rank, last.spread) < NARROW:
+    if len(looks) > 1 and last.step >= settled and min(last.rank, last.spread) < NARROW:
         return "mode collapse"
     if len(trained) > STUCK and all(look.told_apart > WON for look in trained[-STUCK:]):
         before = max(look.score for look in trained[:-STUCK])

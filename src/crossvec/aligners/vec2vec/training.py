@@ -27,7 +27,7 @@ from crossvec.aligners.vec2vec.data import Batches, mixed
 from crossvec.aligners.vec2vec.discriminators import Discriminators
 from crossvec.aligners.vec2vec.distributed import Group
 from crossvec.aligners.vec2vec.flat import Flat
-from crossvec.aligners.vec2vec.health import SAMPLE, Look, sickness, vital_signs
+from crossvec.aligners.vec2vec.health import SAMPLE, SETTLED, Look, sickness, vital_signs
 from crossvec.aligners.vec2vec.live import Live
 from crossvec.aligners.vec2vec.memory import kept
 from crossvec.aligners.vec2vec.network import Network
@@ -71,8 +71,9 @@ class Training:
 
     `scores` judges the network without pairs. `teacher` assigns pseudo-pairs, else the network's own average does. With `file`
     a checkpoint is kept there, every `every` steps and at each end; a training that finds one goes on from it. Where it begins
-    is among what is kept only if that is `warm`, and not random. Raises SettingError when a checkpoint is of another run, or
-    for fp16 without a GPU.
+    is among what is kept only if that is `warm`, and not random. A network that has `grown` beside frozen parts goes on beside
+    these very parts; others find what they froze in their checkpoint. Raises SettingError when a checkpoint is of another run,
+    or for fp16 without a GPU.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Training:
         file: Path | None = None,
         every: int = 0,
         warm: bool = True,
+        grown: bool = False,
     ) -> None:
         device = next(network.parameters()).device
         refuse_precision(recipe.precision, device)
@@ -109,6 +111,7 @@ class Training:
         self.ended = ""
         self._sums: dict[str, Tensor] = {}
         self._since = 0
+        self._grown = checkpoint.mark(torch.cat([weight.flatten() for weight in self._frozen().values()])) if grown else ""
         made = torch.compile if recipe.compile else _as_it_is
         self._forward, self._generator_loss = made(forward), made(generator_loss)
         twice = objective.r1 > 0 or objective.r2 > 0  # differentiated twice, which torch's compiler cannot
@@ -229,8 +232,7 @@ class Training:
         sums = {name: _marked(rows) for name, rows in self._rows.items()}
         pairs = "none" if self.batches.pairs is None else f"{len(self.batches.pairs)}, {checkpoint.mark(self.batches.pairs)}"
         told |= {"warm": self.warm, "processes": self.group.world, "pairs": pairs, "sums of a sample": sums}
-        frozen = [weight.flatten() for weight in self._frozen().values()]
-        return told | ({"what is frozen": checkpoint.mark(torch.cat(frozen))} if frozen else {})
+        return told | ({"what is frozen": self._grown} if self._grown else {})
 
     def _precision(self) -> Any:
         half = HALF.get(self.recipe.precision)
@@ -285,7 +287,7 @@ class Training:
         self.network.train()
         self.discriminators.train()
         self._sums, self._since = {}, 0
-        self.ended = sickness(self.looks)
+        self.ended = sickness(self.looks, SETTLED if self.network.shape.norm == "batch" else 0)
         if not self.ended and self.recipe.patience and self._since_best() >= self.recipe.patience:
             self.ended = "no better score"
         if not self.ended and self.done >= self.recipe.steps:
