@@ -726,7 +726,8 @@ def test_the_pages_lines_on_a_universal_space_run(
     centred_rows = unit(torch.from_numpy(three["b"][:20]) - made["universal"].means["b"])
     seen = unit(torch.from_numpy(carried) - made["universal"].means["c"])
     assert torch.allclose(seen, made["maps"][0](centred_rows), atol=1e-4), "it goes where the network sends directions"
-    assert type(made["translator"]).load(made["translator"].save(tmp_path / "b-to-c")).target.dim == three["c"].shape[1]
+    again = type(made["translator"]).load(made["translator"].save(tmp_path / "b-to-c"))
+    assert again.target.dim == three["c"].shape[1] and again.status == made["verdict"].status == "failed", "in so few steps"
 
 
 def test_a_space_added_later_changes_nothing_that_was_there(universal: Universal, three: dict[str, np.ndarray]) -> None:
