@@ -28,8 +28,6 @@ from crossvec.errors import CrossvecError, UnfinishedError, UsageError
 
 INCONCLUSIVE = 3
 
-KEYS = ("output", "device", "spaces", "settings")
-
 log = logging.getLogger("crossvec.vec2vec")
 
 
@@ -95,18 +93,17 @@ def _read(config: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read {config}: {problem.strerror}", "check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise UsageError(f"{config} is not TOML: {problem}", 'write lines such as  output = "space.safetensors"') from None
-    unknown = [key for key in table if key not in KEYS]
     kinds = {"output": str, "device": str, "spaces": dict, "settings": dict}
-    wrong = [key for key, kind in kinds.items() if not isinstance(table.get(key, kind()), kind)]
-    wrong += (
-        [f"{name} of [spaces]" for name, files in table.get("spaces", {}).items() if not _names(files)] if not wrong else []
-    )
-    if unknown or wrong or not table.get("output") or "spaces" not in table:
-        lacks = f"cannot use what stands for {wrong[0]}" if wrong else "lacks output or [spaces]"
-        told = f"has the unknown key {unknown[0]!r}" if unknown else lacks
+    unknown = [f"has the unknown key {key!r}" for key in table if key not in kinds]
+    lacking = [f"lacks {key}" for key in ("output", "spaces") if not table.get(key)]
+    wrong = [f"has a wrong {key}" for key, kind in kinds.items() if not isinstance(table.get(key, kind()), kind)]
+    for told in unknown + wrong + lacking:
         raise UsageError(
-            f"{config} {told}", f"it holds {', '.join(KEYS)}; see `python -m pydoc crossvec.aligners.vec2vec.__main__`"
+            f"{config} {told}", f"it holds {', '.join(kinds)}; see `python -m pydoc crossvec.aligners.vec2vec.__main__`"
         )
+    for name, files in table["spaces"].items():
+        if not _names(files):
+            raise UsageError(f"{config} names no files for {name}", f'write {name} = "rows.npy", or a list of such names')
     return table
 
 
