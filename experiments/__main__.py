@@ -21,6 +21,8 @@ from experiments import plan as plans
 from experiments.plan import Plan, Row
 from experiments.texts import Clouds
 
+ELSEWHERE = "name another folder with --out, or remove that file"
+
 OUT = Path(__file__).resolve().parent / "results"
 
 
@@ -79,7 +81,8 @@ def run(given: argparse.Namespace) -> int:
         return 0
     for row in chosen:
         create(row.method.aligner, row.method.settings)  # a wrong setting of the last row is told before the first one
-    make_folder(given.out / plan.name)
+    for folder in (given.out / plan.name, given.out / "models"):
+        make_folder(folder)
     todo = [row for row in chosen if not finished(given.out / plan.name, row, plan, clouds)]
     tell(f"{plan.name} ({plan.table}): {len(todo)} of {len(chosen)} rows to run", 0.0)
     from experiments.scoring import measure
@@ -97,21 +100,27 @@ def finished(folder: Path, row: Row, plan: Plan, clouds: Clouds) -> bool:
     path = folder / f"{row.name}.json"
     if not path.exists():
         return False
-    hint = "name another folder with --out, or remove that file"
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        names = [pool.name for pool in plan.pools]
-        pools = {name: _size(told["scores"][name]) if name in told["scores"] else None for name in names}
-        # Ready vectors say by their origin which are held; their results had no more than that.
-        was = told["row"], told["encoders"], pools, {name: told.get("held", {}).get(name, "") for name in names}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(f"{path} is no result", hint) from None
+    told = read(path)
+    names = [pool.name for pool in plan.pools]
+    pools = {name: _size(told["scores"][name]) if name in told["scores"] else None for name in names}
+    was = told["row"], told["encoders"], pools, {name: told["held"].get(name) for name in names}
     origins = {name: clouds.origin(name) for name in (row.source, row.target)}
     sizes = {pool.name: (min(pool.pool, pool.held), max(1, pool.held // max(pool.pool, 1))) for pool in plan.pools}
     drawn = {pool.name: clouds.drawn(pool) for pool in plan.pools}
     if was != (json.loads(json.dumps(row.to_json())), origins, sizes, drawn):
-        raise UsageError(f"{path} is of other rows, pools or settings", hint)
+        raise UsageError(f"{path} is of other rows, pools or settings", ELSEWHERE)
     return True
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a result; raises UsageError for what is none."""
+    try:
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not all(isinstance(told[key], dict) for key in ("row", "scores", "encoders", "held")):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(f"{path} is no result", ELSEWHERE) from None
+    return told
 
 
 def _size(ways: dict[str, Any]) -> tuple[int, int]:
@@ -145,7 +154,7 @@ def table(folder: Path) -> None:
     """Print every result that is there, beside the paper's figures and the controls."""
     say(f"{'row':44} {'pool':10} {'direction':22} {'cosine / top-1 / rank':24} {'paper':20} {'identity':20} shuffled")
     for path in sorted(folder.glob("*.json")):
-        for pool, ways in json.loads(path.read_text(encoding="utf-8"))["scores"].items():
+        for pool, ways in read(path)["scores"].items():
             for way, found in ways.items():
                 if not isinstance(found, dict):
                     continue

@@ -235,19 +235,34 @@ def test_ready_vectors_of_another_folder_or_number_are_not_taken_for_these(
     assert main([*words, "--data", str(vectors), "--held", "60"]) == 2
     other = tmp_path / "other"
     shutil.copytree(vectors, other)
-    np.save(other / "a.npy", -np.load(vectors / "a.npy"))
-    assert main([*words, "--data", str(other), "--held", "50"]) == 2
-    assert capsys.readouterr().err.count("other rows, pools or settings") == 2
+    rows = np.load(vectors / "a.npy")
+    for changed in (np.concatenate([-rows[:9], rows[9:]]), np.concatenate([rows[:-9], -rows[-9:]])):
+        np.save(other / "a.npy", changed)
+        assert main([*words, "--data", str(other), "--held", "50"]) == 2
+    np.save(other / "a.npy", rows)
+    splits = {"source": [0, 140], "target": [160, 300], "eval": [300, 360]}
+    (other / "splits.json").write_text(json.dumps(splits))
+    assert main([*words, "--data", str(other), "--held", "50", "--rows", "100"]) == 2
+    assert capsys.readouterr().err.count("other rows, pools or settings") == 4
     for path in (tmp_path / "out" / "in-distribution").glob("*.json"):
         path.write_text(path.read_text()[:100])
-    assert main([*words, "--data", str(vectors), "--held", "50"]) == 2
-    assert "is no result" in capsys.readouterr().err
+    assert main([*words, "--data", str(vectors), "--held", "50"]) == main([*words, "--table"]) == 2
+    assert capsys.readouterr().err.count("is no result") == 2
 
 
 def test_a_folder_that_takes_no_results_is_refused_before_a_fit(vectors: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["in-distribution", "--data", str(vectors), "--out", "/dev/null/out"]) == 2
     told = capsys.readouterr().err
     assert "cannot write to" in told and "rows to run" not in told
+
+
+def test_a_folder_without_room_for_models_is_refused_before_a_fit(
+    vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "models").write_text("in the way")
+    assert main(["in-distribution", "--data", str(vectors), "--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "models" in told and "rows to run" not in told
 
 
 def test_no_text_is_in_two_parts_or_twice_in_one(places: dict[str, str], tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ from crossvec.aligners.vec2vec.training import Training
 step = Training.step
 
 def dies(self):
-    if self.group.rank == 1 and self.done == 12:
+    if self.group.rank == 1 and self.done == 17:
         os.kill(os.getpid(), signal.SIGKILL)
     step(self)
 
@@ -158,8 +158,11 @@ every = 5
     assert "by the same line" in first.stderr
     assert (folder / "kept-by-the-lost").exists() and not (folder / "lost.safetensors").exists()
     assert [one.returncode for one in apart(folder, "lost.py")] == [0, 0]
-    made = Universal.load(folder / "lost.safetensors").network.state_dict()
-    assert all(torch.equal(tensor, made[name]) for name, tensor in weights(folder, 0, 2).items())
+    lost, whole = (Universal.load(folder / name) for name in ("lost.safetensors", "0-of-2.safetensors"))
+    made = lost.network.state_dict()
+    assert all(torch.equal(tensor, made[name]) for name, tensor in whole.network.state_dict().items())
+    for one, other in zip(lost.trace[0]["looks"], whole.trace[0]["looks"], strict=True):
+        assert one["parts"] == pytest.approx(other["parts"], rel=1e-5), "the last checkpoint was between two looks"
 
 
 @pytest.mark.slow
@@ -206,6 +209,7 @@ looks = 2
         ('output = "."\n[spaces]\na = "missing.npy"', "is no file"),
         ('output = "/dev/null/x"\n[spaces]\na = "missing.npy"', "cannot write"),
         ('output = "/dev/null"\n[spaces]\na = "missing.npy"', "is no file"),
+        ('output = "run.toml"\n[spaces]\na = "missing.npy"\nb = "run.toml"', "is read"),
     ],
 )
 def test_a_file_of_settings_that_is_wrong_is_refused_in_words(

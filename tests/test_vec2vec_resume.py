@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from crossvec.aligners import Alignment
 from crossvec.aligners.vec2vec import Vec2Vec, checkpoint
+from crossvec.aligners.vec2vec.health import SAMPLE
 from crossvec.aligners.vec2vec.universal import Universal
 from crossvec.errors import SettingError, UnfinishedError, UsageError
 from crossvec.geometry import unit
@@ -163,9 +164,20 @@ def test_a_checkpoint_of_other_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         fit(tmp_path, stop=10)
     x, y = clouds()
-    for other in ((x[:-1], y), (-x, y), (x.flip(0), y)):
+    for other in ((x[:-1], y), (-x, y), (x.flip(0), y), (x.flip(1), y)):
         with pytest.raises(SettingError, match="another run"):
             Vec2Vec(**SETTINGS, checkpoint=str(tmp_path)).fit(*other)
+
+
+def test_a_checkpoint_of_rows_that_differ_outside_of_all_samples_is_refused(tmp_path: Path) -> None:
+    x = unit(torch.randn(SAMPLE + 500, 4, generator=Generator().manual_seed(0)))
+    made = Vec2Vec(**{**SETTINGS, "steps": 1, "looks": 1}, checkpoint=str(tmp_path))
+    made.fit(x, clouds()[1])
+    for row in range(0, len(x), 700):  # some of these no sample holds
+        other = x.clone()
+        other[row] *= -1
+        with pytest.raises(SettingError, match="rows"):
+            made.fit(other, clouds()[1])
 
 
 def test_a_checkpoint_of_other_pairs_is_refused(tmp_path: Path) -> None:
@@ -206,12 +218,26 @@ def test_a_checkpoint_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
     whole = bytearray(file.read_bytes())
     draw = random.Random(0)
     begins = 8 + int.from_bytes(whole[:8], "little")
-    for place in (begins, *(draw.randrange(begins, len(whole)) for _ in range(9)), len(whole) - 1):
+    places = [*range(8), begins, len(whole) - 1]
+    places += [draw.randrange(*part) for part in ((8, begins), (begins, len(whole))) for _ in range(30)]
+    for place in places:
         flipped = whole.copy()
         flipped[place] ^= 1 << draw.randrange(8)
         file.write_bytes(flipped)
-        with pytest.raises(UsageError, match="is damaged"):
-            fit(tmp_path)
+        with pytest.raises(UsageError, match="is damaged" if place >= begins else "seed-0"):
+            checkpoint.read(file)
+
+
+def test_a_checkpoint_with_another_number_of_steps_written_in_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "seed-0.safetensors"
+    with pytest.raises(Stopped):
+        fit(tmp_path, stop=10)
+    whole, step = file.read_bytes(), checkpoint.read(file)[1]["step"]
+    told = f'\\"step\\": {step}, \\"since'.encode()
+    assert whole.count(told) == 1
+    file.write_bytes(whole.replace(told, told.replace(str(step).encode(), str(step + 1).encode())))
+    with pytest.raises(UsageError, match="is damaged"):
+        fit(tmp_path)
 
 
 @pytest.mark.parametrize(("version", "told"), [(1, "older"), (checkpoint.VERSION + 1, "newer")])
@@ -226,8 +252,9 @@ def test_what_is_no_file_is_not_replaced_by_a_checkpoint(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
-        with pytest.raises(UsageError, match="is no file"):
-            checkpoint.write(tmp_path / name, {"x": torch.arange(3)}, {})
+        for refused in (checkpoint.refuse_place, lambda path: checkpoint.write(path, {"x": torch.arange(3)}, {})):
+            with pytest.raises(UsageError, match="is no file"):
+                refused(tmp_path / name)
     assert (tmp_path / "pipe").is_fifo() and (tmp_path / "folder").is_dir()
 
 
@@ -257,6 +284,22 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatc
     tensors, facts = checkpoint.read(file)
     assert facts == {"step": 1} and len(tensors["x"]) == 3
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 245, "a\0b", "a\0b/c"])
+def test_a_name_that_no_file_can_have_is_refused_in_words(name: str, tmp_path: Path) -> None:
+    for refused in (checkpoint.refuse_place, lambda path: checkpoint.write(path, {"x": torch.arange(3)}, {})):
+        with pytest.raises(UsageError):
+            refused(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no such file system")
+def test_a_place_is_tried_before_training_and_not_only_asked(tmp_path: Path) -> None:
+    told: list[str] = []
+    with pytest.raises(UsageError, match="cannot write"):
+        Vec2Vec(**{**SETTINGS, "every": 0}, checkpoint="/proc").fit(*clouds(), progress=lambda doing, _part: told.append(doing))
+    assert told == []
 
 
 def test_a_place_that_takes_no_files_is_refused_in_words(tmp_path: Path) -> None:

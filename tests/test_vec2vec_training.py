@@ -834,8 +834,44 @@ def test_rows_that_are_not_finite_are_refused_by_number_before_training(
     for wrong in (np.nan, np.inf):
         rows = three["b"].copy()
         rows[17, 2] = wrong
-        with pytest.raises(SpaceError, match="row 17"):
+        with pytest.raises(SpaceError, match="row 17 of b"):
             Universal.fit({"a": three["a"], "b": rows}, Vec2Vec(**settings))
+
+
+def test_a_space_is_not_added_beside_or_with_rows_that_are_not_finite(
+    universal: Universal, three: dict[str, np.ndarray]
+) -> None:
+    rows = three["a"].copy()
+    rows[3] = np.nan
+    with pytest.raises(SpaceError, match="row 3 of a"):
+        universal.add_space("d", three["c"], {"a": rows}, Vec2Vec(**TINY))
+    with pytest.raises(SpaceError, match="row 3 of d"):
+        universal.add_space("d", rows, {"a": three["a"]}, Vec2Vec(**TINY))
+
+
+def test_what_is_added_to_a_sick_universal_is_not_healthy(
+    universal: Universal, three: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    tiny = Vec2Vec(**{**TINY, "steps": 1, "looks": 1})
+    for base in (universal, dataclasses.replace(universal, healthy=False)):
+        grown = base.add_space("d", three["c"], {"a": three["a"]}, tiny)
+        assert grown.healthy == base.healthy == Universal.load(grown.save(tmp_path / "space.safetensors")).healthy
+
+
+@pytest.mark.parametrize("device", ["tpu", "meta", "cuda:99"])
+def test_a_universal_is_not_fitted_on_a_device_that_is_not_here(device: str, three: dict[str, np.ndarray]) -> None:
+    with pytest.raises(SettingError, match=device):
+        Universal.fit(three, Vec2Vec(**TINY), device=device)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_latent_and_its_cosines_take_mapped_files(universal: Universal, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((9, 10)).astype(np.float16)
+    np.save(tmp_path / "rows.npy", rows)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    dims = universal.network.dims
+    assert universal.encode_latent("a", mapped[:, : dims["a"]]).shape == (9, 16)
+    assert universal.cosines({"a": mapped[:, : dims["a"]], "b": rows[:, : dims["b"]]})["latent"]["a"]["a"] == pytest.approx(1)
 
 
 def test_half_precision_sees_the_discriminators_as_they_are_after_their_update(clouds: tuple[Tensor, Tensor]) -> None:

@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 from crossvec.aligners import Alignment, Effort, Step, silent
 from crossvec.aligners.limits import Range, check
 from crossvec.aligners.moments import Moments
-from crossvec.aligners.vec2vec.checkpoint import make_folder
+from crossvec.aligners.vec2vec.checkpoint import make_folder, refuse_place
 from crossvec.aligners.vec2vec.data import Batches, Rows, mixed
 from crossvec.aligners.vec2vec.discriminators import Discriminators
 from crossvec.aligners.vec2vec.distributed import Group
@@ -273,8 +273,9 @@ class Vec2Vec:
         if Group.now().leads:
             if self.events:
                 require_tensorboard()
-            for folder in filter(None, (self.events, self.checkpoint)):
-                make_folder(Path(folder))
+                make_folder(Path(self.events))
+            if self.checkpoint:
+                refuse_place(_file(self, self.seed))
 
     def started(self) -> bool:
         """Whether a checkpoint of this seed is there, so that it needs no start."""

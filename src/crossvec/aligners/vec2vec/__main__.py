@@ -43,7 +43,7 @@ def main(words: list[str]) -> int:
             raise UsageError("name one file", "python -m crossvec.aligners.vec2vec RUN.toml")
         return run(Path(words[0]))
     except KeyboardInterrupt:
-        log.error('error: interrupted, nothing was kept\nwith checkpoint = "FOLDER" under [settings] the same line goes on')
+        log.error('error: interrupted, nothing was kept yet\ncheckpoint = "FOLDER" under [settings] keeps what was trained')
         return UnfinishedError.exit_code
     except CrossvecError as problem:
         # What is wrong with the file is wrong for all, and one process tells it; who was lost cannot tell anything.
@@ -61,7 +61,7 @@ def run(config: Path) -> int:
     table = _read(config)
     folder = config.parent
     output = folder / table["output"]
-    checkpoint.refuse_place(output)
+    checkpoint.refuse_what_is_no_file(output)
     settings = dict(table.get("settings", {}))
     settings |= {key: str(folder / str(settings[key])) for key in ("checkpoint", "events") if settings.get(key)}
     aligner = cast(Vec2Vec, create("vec2vec", settings))
@@ -69,6 +69,9 @@ def run(config: Path) -> int:
         name: [folder / path for path in ([files] if isinstance(files, str) else files)]
         for name, files in table["spaces"].items()
     }
+    if any(output.exists() and path.exists() and output.samefile(path) for paths in spaces.values() for path in paths):
+        raise UsageError(f"{output} is read: it cannot be written too", "give output another name")
+    checkpoint.refuse_place(output)
     told = [""]
 
     def progress(doing: str, fraction: float) -> None:

@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import secrets
+import stat
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,8 +29,11 @@ from crossvec.errors import SettingError, UnfinishedError, UsageError
 FACTS = "crossvec"
 """The header's key for the facts."""
 
+WRONG = (errno.ENAMETOOLONG, errno.EROFS, errno.EINVAL)
+"""What else is wrong with a name, and not with the disk."""
+
 VERSION = 2
-"""2: each tensor has its mark."""
+"""2: tensors and facts have their marks."""
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -38,10 +42,10 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
     Raises UsageError when the place cannot be written and UnfinishedError when the disk is full.
     """
     kept = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    marks = {name: mark(tensor) for name, tensor in kept.items()}
-    whole = serialise(kept, {FACTS: json.dumps({"version": VERSION, "marks": marks, **facts}, allow_nan=False)})
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    refuse_place(path)
+    whole = serialise(kept, {FACTS: json.dumps({"version": VERSION, "marks": _marks(kept, facts), **facts}, allow_nan=False)})
+    refuse_what_is_no_file(path)
+    make_folder(path.parent)
+    part = _part(path)
     try:
         try:
             with open(part, "xb") as file:
@@ -56,10 +60,27 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
 
 
 def refuse_place(path: Path) -> None:
-    """Make a file's folder where there is none. Raises UsageError where the file cannot be written, or is something else."""
+    """Make a file's folder where there is none. Raises UsageError where the file could not be written, by trying it."""
+    refuse_what_is_no_file(path)
     make_folder(path.parent)
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is no file", "name one that is, or is not there yet")
+    part = _part(path)
+    try:
+        part.touch(exist_ok=False)
+        part.unlink()
+    except OSError as problem:
+        raise _unwritable(path, problem) from None
+
+
+def refuse_what_is_no_file(path: Path) -> None:
+    """Raise UsageError where something else than a file has this name, or nothing can have it."""
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            return
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return  # where it could be is for others to say
+    except (OSError, ValueError) as problem:  # a name that is too long, or holds a zero byte
+        raise UsageError(f"{str(path)!r} cannot be a file's name: {problem}", "give another name") from None
+    raise UsageError(f"{path} is no file", "name one that is, or is not there yet")
 
 
 def make_folder(folder: Path) -> None:
@@ -68,6 +89,8 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except ValueError as problem:
+        raise UsageError(f"{str(folder)!r} cannot be a folder's name: {problem}", "give another name") from None
     except OSError as problem:
         raise _unwritable(folder, problem) from None
 
@@ -87,8 +110,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if version != VERSION:
         age, hint = ("a newer", "upgrade crossvec, or remove") if version > VERSION else ("an older", "remove")
         raise UsageError(f"{path} was written by {age} version", f"{hint} the file to start anew")
-    for name, tensor in tensors.items():
-        if marks.get(name) != mark(tensor):
+    for name, told in _marks(tensors, facts).items():
+        if marks.get(name) != told:
             raise UsageError(f"{path} is damaged: {name} is not what was written", "remove it to start anew")
     return tensors, facts
 
@@ -99,6 +122,11 @@ def mark(tensor: Tensor) -> str:
     return f"{zlib.crc32(rows.view(torch.uint8).numpy().data):08x}"
 
 
+def _marks(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, str]:
+    told = json.dumps(facts, sort_keys=True, allow_nan=False).encode()
+    return {FACTS: f"{zlib.crc32(told):08x}", **{name: mark(tensor) for name, tensor in tensors.items()}}
+
+
 def refuse_other(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise SettingError naming what differs between the run that left a checkpoint and the run that would go on from it."""
     changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
@@ -107,8 +135,12 @@ def refuse_other(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> 
         raise SettingError(f"{path} is from another run: {told}", "use the same settings, or another checkpoint folder")
 
 
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
 def _unwritable(path: Path, problem: OSError) -> UsageError | UnfinishedError:
     reason = problem.strerror or str(problem)
-    if isinstance(problem, (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError)):
+    if isinstance(problem, (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError)) or problem.errno in WRONG:
         return UsageError(f"cannot write {path}: {reason}", "name a folder that you may write to")
     return UnfinishedError(f"cannot finish writing {path}: {reason}", "free some space; the last one stands")

@@ -13,7 +13,7 @@ two processes with k rows see in one step what one process with 2k rows sees.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -28,8 +28,8 @@ from torch import Tensor
 from crossvec.errors import SettingError, SpaceError
 from crossvec.geometry import unit
 
-MEASURED = 65_536
-"""Rows read at once when a mean is measured."""
+MEASURED, MARKED = 65_536, 8192
+"""Rows read at once when a mean is measured, and when they are marked, in float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,19 +94,33 @@ class Rows:
         """Return at most `most` rows drawn without replacement."""
         return self.take(torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:most].sort().values)
 
-    def centred(self) -> Rows:
+    def centred(self, name: str = "a space") -> Rows:
         """Return these rows with their mean taken off and scaled to unit length, after one pass over them, in float64.
 
-        Raises SpaceError for a row that is not finite.
+        Raises SpaceError for a row that is not finite, of the space `name`.
         """
         total = torch.zeros(self.dim, dtype=torch.float64)
-        for start in range(0, len(self), MEASURED):
-            rows = replace(self, mean=None).slice(start, start + MEASURED)
+        for start, rows in self._as_given(MEASURED):
             total += rows.sum(0, dtype=torch.float64).cpu()
             if not bool(total.isfinite().all()):
                 wrong = start + int((~rows.isfinite().all(1)).nonzero()[0])
-                raise SpaceError(f"row {wrong:,} of a space holds NaN or infinity", "leave such rows out")
+                raise SpaceError(f"row {wrong:,} of {name} holds NaN or infinity", "leave such rows out")
         return replace(self, mean=(total / len(self)).float())
+
+    def mark(self) -> float:
+        """Return a sum that tells these rows, as given and in this order, from others, after one pass over them.
+
+        Rounded, as processors add in other orders.
+        """
+        across, total = torch.linspace(1, 2, self.dim, dtype=torch.float64), 0.0
+        for start, rows in self._as_given(MARKED):
+            down = torch.arange(start + 1, start + len(rows) + 1, dtype=torch.float64) / len(self) + 1
+            total += float(down @ rows.cpu().double() @ across)
+        return round(total, 2)
+
+    def _as_given(self, at_once: int) -> Iterator[tuple[int, Tensor]]:
+        for start in range(0, len(self), at_once):
+            yield start, replace(self, mean=None).slice(start, start + at_once)
 
     def _gathered(self, index: np.ndarray) -> Tensor:
         order = np.argsort(index, kind="stable")  # files are read forwards

@@ -68,6 +68,19 @@ class Group:
             ) from problem
 
 
+def device_of(name: str) -> torch.device:
+    """Return a device by its name, such as cpu, cuda or cuda:1. Raises SettingError for one that is not here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SettingError(f"device cannot be {name!r}", "use cpu or cuda") from None
+    if device.type not in ("cpu", "cuda"):
+        raise SettingError(f"device cannot be {name!r}", "use cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SettingError(f"there is no GPU {name} that torch can use here", "use cpu, or auto in a file of settings")
+    return device
+
+
 @contextmanager
 def joined(device: str = "auto") -> Iterator[torch.device]:
     """Join the group that torchrun started this process for, and give the device to compute on; leave it at the end.
@@ -75,10 +88,8 @@ def joined(device: str = "auto") -> Iterator[torch.device]:
     NCCL between GPUs, gloo between CPUs. Started without torchrun this is a group of one. Raises SettingError for a device that
     is neither, or not here.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise SettingError(f"device cannot be {device!r}", "use auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingError("there is no GPU that torch can use here", 'use device = "auto" or "cpu"')
+    if device != "auto":
+        device = device_of(device).type
     local = int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     where = torch.device("cuda", local) if on_gpu else torch.device("cpu")

@@ -39,9 +39,6 @@ from crossvec.errors import UsageError
 F = TypeVar("F", bound=Callable[..., Any])
 Scores = Callable[[Network], float]
 
-ENDS = ("all steps", "no better score")
-"""How a training ends that is not sick."""
-
 HALF: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 ASSIGNED = 2048
 """Rows of each of two spaces that are assigned to each other in a step, where there are as many."""
@@ -63,7 +60,7 @@ class Outcome:
     @property
     def healthy(self) -> bool:
         """Whether training ended in its own time."""
-        return self.ended in ENDS
+        return self.ended in ("all steps", "no better score")
 
 
 class Training:
@@ -117,6 +114,7 @@ class Training:
         twice = objective.r1 > 0 or objective.r2 > 0  # differentiated twice, which torch's compiler cannot
         self._critics_loss = discriminator_loss if twice else made(discriminator_loss)
         self._rows = {name: rows.sample(SAMPLE, mixed(recipe.seed, 1)).to(device) for name, rows in batches.spaces.items()}
+        self._marks = {name: rows.mark() for name, rows in batches.spaces.items()} if file else {}
         self._restore()
 
     def step(self) -> None:
@@ -177,6 +175,8 @@ class Training:
     def save(self) -> None:
         """Write a checkpoint; in a group, the leader does."""
         self._even_buffers()
+        for total in self._sums.values():  # each process goes on from the leader's
+            self.group.mean_(total)
         if not self.group.leads or self.file is None:
             return
         tensors = {f"generator.{name}": tensor for name, tensor in self.generator.tensors().items()}
@@ -229,9 +229,8 @@ class Training:
         """Return what a checkpoint must share with the run that goes on from it."""
         spaces = {name: [len(rows), rows.dim] for name, rows in self.batches.spaces.items()}
         told = {**self.settings(), "spaces": spaces}
-        sums = {name: _marked(rows) for name, rows in self._rows.items()}
         pairs = "none" if self.batches.pairs is None else f"{len(self.batches.pairs)}, {checkpoint.mark(self.batches.pairs)}"
-        told |= {"warm": self.warm, "processes": self.group.world, "pairs": pairs, "sums of a sample": sums}
+        told |= {"warm": self.warm, "processes": self.group.world, "pairs": pairs, "rows": self._marks}
         return told | ({"what is frozen": self._grown} if self._grown else {})
 
     def _precision(self) -> Any:
@@ -317,11 +316,6 @@ class Training:
         for buffer in self.network.buffers():
             if buffer.is_floating_point():
                 self.group.mean_(buffer)
-
-
-def _marked(rows: Tensor) -> float:
-    """Return a sum that tells these rows, in this order, from others; rounded, as processors differ in the last bits."""
-    return round(float((rows.double() * torch.linspace(1, 2, len(rows)).to(rows.device)[:, None]).sum()), 3)
 
 
 def _as_it_is(function: F) -> F:

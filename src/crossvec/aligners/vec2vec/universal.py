@@ -27,9 +27,9 @@ from crossvec.aligners import Alignment, Step, silent
 from crossvec.aligners.moments import Moments
 from crossvec.aligners.vec2vec import Linears, Vec2Vec, checkpoint, train
 from crossvec.aligners.vec2vec.data import Rows, mixed
+from crossvec.aligners.vec2vec.distributed import device_of
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.neural import Neural
-from crossvec.aligners.vec2vec.training import ENDS
 from crossvec.aligners.vec2vec.warm import start_beside, weight
 from crossvec.errors import SettingError, SpaceError, TranslatorError, UsageError
 from crossvec.geometry import unit
@@ -50,11 +50,15 @@ START = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Universal:
-    """A network in evaluation; `means` (d,) are taken off the spaces' rows; `trace` tells how it was made."""
+    """A network in evaluation; `means` (d,) are taken off the spaces' rows; `trace` tells how it was made.
+
+    It is `healthy` when a training of it, and of each space that was added, ended in its own time.
+    """
 
     network: Network
     means: Mapping[str, Float[Tensor, " d"]]
     trace: tuple[Mapping[str, Any], ...] = ()
+    healthy: bool = True
 
     @classmethod
     def fit(
@@ -68,8 +72,9 @@ class Universal:
         if len(spaces) < 2:
             raise SettingError("a universal space needs two spaces or more", "give rows by name: {'a': rows_a, 'b': rows_b}")
         given = {name: Rows.of(source) for name, source in spaces.items()}
-        settings.refuse_early(given, 0, torch.device(device))
-        rows = {name: one.centred() for name, one in given.items()}
+        where = device_of(device)
+        settings.refuse_early(given, 0, where)
+        rows = {name: one.centred(name) for name, one in given.items()}
         first, *others = rows
 
         def linear() -> Linears:
@@ -79,18 +84,13 @@ class Universal:
                 maps[first, other] = _linear(rows[first], rows[other], settings)
             return maps
 
-        found = train(settings, rows, linear=linear, device=torch.device(device), progress=_after(START, progress))
-        return cls(found.best.network, _means(rows), found.trace)
+        found = train(settings, rows, linear=linear, device=where, progress=_after(START, progress))
+        return cls(found.best.network, _means(rows), found.trace, found.healthy > 0)
 
     @property
     def spaces(self) -> list[str]:
         """The names of the spaces, in the order they came."""
         return list(self.network.dims)
-
-    @property
-    def healthy(self) -> bool:
-        """Whether the training that it came from ended in its own time, and was not sick."""
-        return any(seed["ended"] in ENDS for seed in self.trace)
 
     def translator(self, source: str, target: str) -> Neural:
         """Return the map between two spaces' centred frames. Raises SettingError for a space that is not here."""
@@ -102,7 +102,7 @@ class Universal:
 
         Raises SettingError for a space that is not here, or rows of another shape, SpaceError for rows that are not finite.
         """
-        rows = torch.as_tensor(rows, dtype=torch.float32)
+        rows = _tensor(rows)
         if rows.dim() != 2:
             raise SettingError(f"rows of shape {tuple(rows.shape)} are no matrix", "give (k, d): one row as rows[None]")
         self._check(name, rows.shape[1])
@@ -134,9 +134,10 @@ class Universal:
         if not known or name in self.network.dims:
             raise SettingError(f"{name!r} cannot be added", "give a new name, and rows of at least one space that is here")
         self._refuse_early(settings)
-        settings.refuse_early({}, 0, torch.device(device))
-        spaces = {old: replace(source, mean=self.means[old]) for old, source in known.items()}
-        spaces[name] = Rows.of(rows).centred()
+        where = device_of(device)
+        settings.refuse_early({}, 0, where)
+        spaces = {old: replace(source.centred(old), mean=self.means[old]) for old, source in known.items()}
+        spaces[name] = Rows.of(rows).centred(name)
         hub = next(iter(spaces))
 
         @cache
@@ -156,21 +157,22 @@ class Universal:
                 network.freeze_space(old)
             return network
 
-        found = train(settings, spaces, network=grown, device=torch.device(device), progress=_after(START, progress))
-        return Universal(found.best.network, {**self.means, name: cast(Tensor, spaces[name].mean)}, found.trace)
+        found = train(settings, spaces, network=grown, device=where, progress=_after(START, progress))
+        means = {**self.means, name: cast(Tensor, spaces[name].mean)}
+        return Universal(found.best.network, means, found.trace, self.healthy and found.healthy > 0)
 
     @torch.no_grad()
-    def cosines(self, rows: Mapping[str, Float[Tensor, "k d"]], *, seed: int = 0) -> dict[str, Cosines]:
+    def cosines(self, rows: Mapping[str, Tensor | np.ndarray], *, seed: int = 0) -> dict[str, Cosines]:
         """Return the mean cosine of the same texts between all pairs of spaces: `before` and in the `latent` (figure 4).
 
-        Row i is one text in every space. Before, rows are compared as the models give them, the shorter padded with zeros.
-        `before shuffled` and `latent shuffled` are the control: the same means over rows that are not one text, but where a
-        space meets itself; what they have of a cosine says nothing of agreement. Raises SettingError for spaces of different
-        numbers of rows, or fewer than two rows.
+        Row i of `rows` (k, d) is one text in every space. Before, rows are compared as the models give them, the shorter padded
+        with zeros. `before shuffled` and `latent shuffled` are the control: the same means over rows that are not one text, but
+        where a space meets itself; what they have of a cosine says nothing of agreement. Raises SettingError for spaces of
+        different numbers of rows, or fewer than two rows.
         """
         if len({len(x) for x in rows.values()}) != 1 or min(map(len, rows.values())) < 2:
             raise SettingError("cosines need the same two or more texts in every space", "give as many rows of each")
-        given = {name: unit(x) for name, x in rows.items()}
+        given = {name: unit(_tensor(x)) for name, x in rows.items()}
         latent = {name: unit(self.encode_latent(name, x)) for name, x in rows.items()}
         turns = Generator().manual_seed(seed)
         orders = {name: torch.randperm(len(x), generator=turns) for name, x in rows.items()}
@@ -183,7 +185,12 @@ class Universal:
         """Write it as one safetensors file, sizes as JSON in its header. Raises UsageError where it cannot be written."""
         tensors = {f"network.{key}": tensor for key, tensor in self.network.state_dict().items()}
         tensors |= {f"mean.{number}": self.means[name] for number, name in enumerate(self.spaces)}
-        facts = {"shape": asdict(self.network.shape), "dims": self.network.dims, "trace": list(self.trace)}
+        facts = {
+            "shape": asdict(self.network.shape),
+            "dims": self.network.dims,
+            "trace": list(self.trace),
+            "healthy": self.healthy,
+        }
         checkpoint.write(Path(path), tensors, facts)
         return Path(path)
 
@@ -196,9 +203,10 @@ class Universal:
             weights = {key.removeprefix("network."): tensor for key, tensor in tensors.items() if key.startswith("network.")}
             network.load_state_dict(weights)
             means = {name: tensors[f"mean.{number}"] for number, name in enumerate(facts["dims"])}
+            trace, healthy = tuple(facts["trace"]), bool(facts["healthy"])
         except (UsageError, KeyError, TypeError, RuntimeError) as problem:
             raise TranslatorError(f"{path} is no universal space: {problem}", "copy it again, or fit again") from None
-        return cls(network.requires_grad_(False).eval(), means, tuple(facts.get("trace", ())))
+        return cls(network.requires_grad_(False).eval(), means, trace, healthy)
 
     def _refuse_early(self, settings: Vec2Vec) -> None:
         shape = asdict(self.network.shape)
@@ -214,6 +222,11 @@ class Universal:
             raise SettingError(f"there is no space {name!r} here", f"there are {', '.join(self.spaces)}")
         if dim != self.network.dims[name]:
             raise SettingError(f"the rows of {name} have {dim} dimensions", f"{name} has {self.network.dims[name]}")
+
+
+def _tensor(rows: Tensor | np.ndarray) -> Tensor:
+    # Copied, as torch warns of arrays that it could not write to, such as mapped files.
+    return rows.float() if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, dtype=np.float32))
 
 
 def _linear(source: Rows, target: Rows, settings: Vec2Vec) -> Alignment:
