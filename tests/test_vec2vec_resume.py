@@ -228,6 +228,17 @@ def test_a_checkpoint_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
             checkpoint.read(file)
 
 
+@pytest.mark.parametrize(
+    "facts", ['{"version": 2, "x": NaN}', '{"version": 2, "x": 1e999}', "[" * 900 + "]" * 900, "{}", "3", ""]
+)
+def test_a_header_that_no_checkpoint_has_is_refused(facts: str, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.arange(3)}, tmp_path / "seed-0.safetensors", {"crossvec": facts})
+    with pytest.raises(UsageError, match="seed-0"):
+        checkpoint.read(tmp_path / "seed-0.safetensors")
+
+
 def test_a_checkpoint_with_another_number_of_steps_written_in_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "seed-0.safetensors"
     with pytest.raises(Stopped):

@@ -105,13 +105,14 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             facts = dict(json.loads((file.metadata() or {})[FACTS]))
             version, marks = int(facts.pop("version", VERSION + 1)), dict(facts.pop("marks", {}))
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+            found = _marks(tensors, facts)
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, OSError, RecursionError) as problem:
         raise UsageError(f"{path} is no checkpoint of vec2vec: {problem}", "remove it to start anew") from None
     if version != VERSION:
         age, hint = ("a newer", "upgrade crossvec, or remove") if version > VERSION else ("an older", "remove")
         raise UsageError(f"{path} was written by {age} version", f"{hint} the file to start anew")
-    for name, told in _marks(tensors, facts).items():
-        if marks.get(name) != told:
+    for name, mark_now in found.items():
+        if marks.get(name) != mark_now:
             raise UsageError(f"{path} is damaged: {name} is not what was written", "remove it to start anew")
     return tensors, facts
 
@@ -123,7 +124,7 @@ def mark(tensor: Tensor) -> str:
 
 
 def _marks(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, str]:
-    told = json.dumps(facts, sort_keys=True, allow_nan=False).encode()
+    told = json.dumps(facts, sort_keys=True).encode()
     return {FACTS: f"{zlib.crc32(told):08x}", **{name: mark(tensor) for name, tensor in tensors.items()}}
 
 
