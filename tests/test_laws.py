@@ -164,6 +164,10 @@ passwords = st.text(st.characters(categories=["L", "N", "P", "S"], max_codepoint
 @given(scheme=st.sampled_from(list(stores.DATABASES)), secret=passwords, how=st.integers(0, 5), name=words)
 @example("pgvector", "hunter2/with@slash", 0, "books")
 @example("qdrant", "hunter2?with&marks", 1, "books")
+@example("chroma", "00000000000?", 0, "0")
+@example("qdrant", "123?456789ab", 0, "books")
+@example("qdrant", "123?a=4567890", 0, "books")
+@example("qdrant", "12/cd?efghijk", 0, "books")
 def test_an_address_that_holds_a_secret_is_refused_and_repeats_nothing_of_it(
     scheme: str, secret: str, how: int, name: str
 ) -> None:

@@ -135,8 +135,10 @@ def _refuse_secrets(scheme: str, place: str, query: str) -> None:
     host = place.partition("/")[0]
     user, at, _ = host.rpartition("@")
     password = ":" in unquote(user) or (bool(at) and scheme in NO_USERS)
-    if not at and "@" in place and re.search(r":(?!\d{1,5}$)", host):
-        password = True  # one with a slash in it, of which the host seems to be the user
+    if not at and ":" in host:  # one with a slash or a question mark in it, of which the host seems to be the user
+        no_port = bool(re.search(r":(?!\d{1,5}$)", host))
+        odd = "/" not in place or any("@" in name for name, _ in parse_qsl(query, keep_blank_values=True))
+        password |= ("@" in place and no_port) or ("@" in query and (no_port or odd))
     if named or password:
         what = f"the option {named[0]}" if named else "a key" if scheme in NO_USERS else "a password"
         variable = SECRETS.get(scheme)
