@@ -165,6 +165,10 @@ def test_what_plugins_tell_of_an_aligner_can_be_typed_back_and_fits_the_same(cro
     assert all(re.search(rf"^{row['name']} .*{re.escape(row['takes'])} *$", shown, re.MULTILINE) for row in told)
 
 
+def test_plugins_tell_the_name_of_a_folder_as_it_was_typed(crossvec: Run) -> None:
+    assert re.search(r"^checkpoint +Runs/A +words", crossvec("plugins", "vec2vec", "-s", "checkpoint=Runs/A")[1], re.MULTILINE)
+
+
 def test_plugins_name_an_extra_for_all_that_need_one() -> None:
     """What names a package that only an extra brings, in its module or its family's, is what the list says needs an extra."""
     from crossvec import encoders, stores

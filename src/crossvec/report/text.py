@@ -186,7 +186,8 @@ def aligner(told: Mapping[str, Any]) -> RenderableType:
     """Tell what an aligner is, and what a fit takes for each of its settings."""
     table = _table("name", "value", "takes")
     for row in told["settings"]:
-        table.add_row(row["name"], str(row["value"]).lower(), row["takes"])
+        value = row["value"]
+        table.add_row(row["name"], str(value).lower() if value is None or isinstance(value, bool) else str(value), row["takes"])
     return Group(line(told["about"]), Text(), table, following(f"crossvec fit A B -o OUT -a {told['name']} -s NAME=VALUE"))
 
 

@@ -131,13 +131,14 @@ def same_place(one: str, other: str) -> bool:
 
 def _refuse_secrets(scheme: str, place: str, query: str) -> None:
     # The message repeats nothing of the address: it may go to a log.
-    named = [name for name, _ in parse_qsl(query, keep_blank_values=True) if SECRET.fullmatch(name)]
+    names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
+    named = [name for name in names if SECRET.fullmatch(name)]
     host = place.partition("/")[0]
     user, at, _ = host.rpartition("@")
     password = ":" in unquote(user) or (bool(at) and scheme in NO_USERS)
     if not at and ":" in host:  # one with a slash or a question mark in it, of which the host seems to be the user
         no_port = bool(re.search(r":(?!\d{1,5}$)", host))
-        odd = "/" not in place or any("@" in name for name, _ in parse_qsl(query, keep_blank_values=True))
+        odd = "/" not in place or any("@" in name for name in names)
         password |= ("@" in place and no_port) or ("@" in query and (no_port or odd))
     if named or password:
         what = f"the option {named[0]}" if named else "a key" if scheme in NO_USERS else "a password"

@@ -259,7 +259,8 @@ class Training:
             return {(source, target): assigned(self.teacher, source, target, x, y, self.objective.softness)}
         self.network.eval()
         # The step's context has cast the weights as they are, and would give these casts in place of the average's.
-        anew = torch.autocast(self.device.type, HALF.get(self.recipe.precision), bool(HALF.get(self.recipe.precision)), False)
+        half = HALF.get(self.recipe.precision)
+        anew = torch.autocast(self.device.type, half, enabled=half is not None, cache_enabled=False)
         with anew, self.generator.showing(self.generator.average):
             found = assigned(self.network, source, target, x, y, self.objective.softness)
         self.network.train()
