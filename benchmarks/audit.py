@@ -36,7 +36,8 @@ from crossvec.audit.judge import LocalJudge, judged
 from crossvec.audit.ladder import Rung, witnessed
 from crossvec.audit.leakage import measures, others
 from crossvec.audit.probes import create
-from crossvec.fitting import fit, peak_memory
+from crossvec.fitting import fit
+from crossvec.machine import peak_memory
 from crossvec.space import Space
 
 WORDS = {

@@ -31,7 +31,8 @@ from crossvec.audit import Case
 from crossvec.audit.inputs import Split
 from crossvec.audit.ladder import CROWD, Rung, Stage
 from crossvec.audit.probes.inversion import Inversion
-from crossvec.fitting import fit, peak_memory
+from crossvec.fitting import fit
+from crossvec.machine import peak_memory
 from crossvec.space import Space
 from crossvec.translator import Translator
 

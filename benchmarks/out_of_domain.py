@@ -62,7 +62,8 @@ def measure(folder: Path, docs: dict[str, Any], source: str, target: str, method
     import numpy as np
 
     from crossvec.evaluation import evaluate
-    from crossvec.fitting import fit, peak_memory
+    from crossvec.fitting import fit
+    from crossvec.machine import peak_memory
     from crossvec.space import Space
 
     splits = json.loads((folder / "splits.json").read_text(encoding="utf-8"))

@@ -59,7 +59,8 @@ def measure(row: Row, folder: Path) -> dict[str, Any]:
 
     from crossvec.aligners import aligner_class
     from crossvec.evaluation import evaluate
-    from crossvec.fitting import fit, peak_memory
+    from crossvec.fitting import fit
+    from crossvec.machine import peak_memory
     from crossvec.space import Space
 
     splits = json.loads((folder / "splits.json").read_text())

@@ -62,7 +62,7 @@ def fill(folder: Path, rows: int, shards: int) -> dict[str, Any]:
 
 def stream(source: Path, dest: Path) -> dict[str, Any]:
     from crossvec import stores
-    from crossvec.fitting import peak_memory
+    from crossvec.machine import peak_memory
 
     work = translator()
     dest.mkdir()

@@ -27,8 +27,8 @@ def measure(folder: Path, names: list[str], seed: int, settings: dict[str, Any])
 
     from crossvec.aligners.vec2vec import Vec2Vec
     from crossvec.aligners.vec2vec.universal import Universal
-    from crossvec.fitting import peak_memory
     from crossvec.geometry import unit
+    from crossvec.machine import peak_memory
     from crossvec.metrics import retrieve
 
     splits = json.loads((folder / "splits.json").read_text(encoding="utf-8"))

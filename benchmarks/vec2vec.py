@@ -93,8 +93,8 @@ def measure(row: Row, folder: Path, starts: Path) -> dict[str, Any]:
     from crossvec.aligners.vec2vec import Vec2Vec, built_in, train
     from crossvec.aligners.vec2vec.data import Rows
     from crossvec.aligners.vec2vec.neural import Neural
-    from crossvec.fitting import peak_memory
     from crossvec.geometry import unit
+    from crossvec.machine import peak_memory
     from crossvec.metrics import retrieve
 
     splits = json.loads((folder / "splits.json").read_text())

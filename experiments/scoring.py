@@ -25,8 +25,9 @@ from torch import Tensor
 
 from crossvec.aligners import Step, aligner_class, silent
 from crossvec.errors import TranslatorError
-from crossvec.fitting import fit, peak_memory
+from crossvec.fitting import fit
 from crossvec.geometry import unit
+from crossvec.machine import peak_memory
 from crossvec.metrics import centred, cosines, retrieve
 from crossvec.space import Space
 from crossvec.translator import Translator

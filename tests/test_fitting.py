@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from conftest import World, make_world, orthonormal
 from crossvec import fitting
 from crossvec.aligners import ALIGNERS
 from crossvec.errors import SettingError, SpaceError, UsageError
-from crossvec.fitting import fit
+from crossvec.fitting import attempts, fit
+from crossvec.fitting.plan import planned
 from crossvec.space import Space
 from crossvec.translator import Translator
 from crossvec.verdict import Verdict
@@ -125,8 +127,10 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
         status, probability = script.pop(0)
         return Verdict(status, probability, {"seed": float(seed)})  # type: ignore[arg-type]
 
-    monkeypatch.setattr(fitting, "judge", judge)
-    monkeypatch.setattr(fitting, "_sure", lambda _x, _y, _seed: lambda _map: 0.5)  # those told on the way are not in the script
+    monkeypatch.setattr(attempts, "judge", judge)
+    monkeypatch.setattr(
+        attempts, "_sure", lambda _x, _y, _seed: lambda _map: 0.5
+    )  # those told on the way are not in the script
     monkeypatch.setitem(ALIGNERS, "moments", "crossvec.aligners.controls:Identity")
     return script
 
@@ -308,6 +312,8 @@ def test_while_vec2vec_learns_the_verdict_on_each_look_is_told(twins: World) -> 
         ({"aligner": "ridge", "pairs": same(9), "settings": {"sed": 1}}, SettingError, "no setting 'sed'"),
         ({"aligner": "ridge"}, UsageError, "learns from known pairs"),
         ({"device": "tpu"}, SettingError, "no device 'tpu'"),
+        ({"device": "cpu:x"}, SettingError, "no device 'cpu:x'"),
+        ({"device": "cuda:99"}, SettingError, "no cuda:99 device"),
         ({"device": "mps"}, SettingError, "no mps device"),
         ({"pairs": [[0, 1, 2]]}, UsageError, "pairs have shape"),
         ({"pairs": [[0.5, 1.0]]}, UsageError, "give row numbers"),
@@ -377,11 +383,17 @@ def test_a_store_of_copies_is_never_called_aligned() -> None:
 
 @pytest.mark.parametrize(("rows", "clusters"), [(9_999, [0, 0, 0]), (10_000, [0, 100, 0])])
 def test_every_second_attempt_looks_within_clusters_where_there_are_rows_enough(rows: int, clusters: list[int]) -> None:
-    plan = fitting._plan("auto", (rows, 50_000), None, "standard", 0, {})
+    plan = planned("auto", (rows, 50_000), None, "standard", 0, {})
     assert [getattr(one, "clusters", None) for one in plan] == clusters
     assert [getattr(one, "seed", None) for one in plan] == [0, 1, 2]
 
 
 def test_what_a_user_sets_goes_before_what_auto_would_vary() -> None:
-    plan = fitting._plan("auto", (50_000, 50_000), None, "standard", 0, {"clusters": 7})
+    plan = planned("auto", (50_000, 50_000), None, "standard", 0, {"clusters": 7})
     assert [getattr(one, "clusters", None) for one in plan] == [7, 7, 7]
+
+
+def test_an_effort_that_does_not_exist_is_refused_where_types_are_not_checked() -> None:
+    unchecked = inspect.unwrap(planned)  # what runs outside of the tests
+    with pytest.raises(SettingError, match="no effort 'quik'"):
+        unchecked("auto", (1000, 1000), None, "quik", 0, {})

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "crossvec"
 
 LAYERS = (
     {"errors"},
-    {"geometry"},
+    {"geometry", "machine"},
     {"space", "metrics"},
     {"stores", "encoders", "aligners", "sample", "pairing"},
     {"verdict", "saved", "texts"},

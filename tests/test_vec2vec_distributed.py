@@ -19,7 +19,9 @@ import torch
 from conftest import make_world
 
 from crossvec.aligners.vec2vec.__main__ import main
+from crossvec.aligners.vec2vec.distributed import joined
 from crossvec.aligners.vec2vec.universal import Universal
+from crossvec.errors import SettingError
 
 RUN = """
 import sys
@@ -27,6 +29,7 @@ from pathlib import Path
 from crossvec.aligners.vec2vec import Vec2Vec
 from crossvec.aligners.vec2vec.distributed import Group, joined
 from crossvec.aligners.vec2vec.universal import Universal
+from crossvec.errors import SettingError
 
 folder = Path(sys.argv[1])
 with joined("cpu"):
@@ -115,6 +118,7 @@ import signal
 import sys
 from pathlib import Path
 from crossvec.aligners.vec2vec.__main__ import main
+from crossvec.aligners.vec2vec.distributed import joined
 from crossvec.aligners.vec2vec.training import Training
 
 step = Training.step
@@ -243,7 +247,14 @@ settings = {preset = "scratch", width = 8, batch = 32, steps = 4, looks = 2}
 def test_a_gpu_that_is_not_there_is_refused_in_words(config: Path, caplog: pytest.LogCaptureFixture) -> None:
     config.write_text(config.read_text().replace('"cpu"', '"cuda"'))
     assert main([str(config)]) == 2
-    assert "no GPU" in caplog.text
+    assert "no cuda device" in caplog.text
+
+
+def test_processes_that_train_together_need_a_device_that_can(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SettingError, match="cannot train together on mps"), joined("mps"):
+        pass
 
 
 def test_where_every_training_was_sick_the_run_is_inconclusive(

@@ -120,7 +120,8 @@ def translate(
     shard for each, or a database. The same line, run again, does what is not done yet. A file that is at
     DEST already is replaced when the new one is whole.
     """
-    from crossvec import fitting, report, stores
+    from crossvec import report, stores
+    from crossvec.machine import pick_device
     from crossvec.translator import Translator
 
     started = time.perf_counter()
@@ -141,7 +142,7 @@ def translate(
             device=engine.device(device),
         )
         return engine.do(job, dest, format, device)
-    translator = translator.to(fitting.pick_device(device))
+    translator = translator.to(pick_device(device))
     store = stores.open(source)
     rows = store.describe().rows
     with progress.shown() as step:
@@ -179,12 +180,13 @@ def evaluate(
 
     With --engine ray the search of the pool is cut into blocks, over workers; the scores are the same.
     """
-    from crossvec import evaluation, fitting, report
+    from crossvec import evaluation, report
+    from crossvec.machine import pick_device
     from crossvec.translator import Translator
 
     if not engine.ray:
         engine.refuse(("ray_address", "workers"))
-    translator = Translator.load(folder).to(fitting.pick_device(device))
+    translator = Translator.load(folder).to(pick_device(device))
     one, other = options.opened(source), options.opened(target)
     with progress.shown() as step:
         if engine.ray:

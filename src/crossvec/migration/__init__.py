@@ -20,7 +20,8 @@ from jaxtyping import Float32
 
 from crossvec.encoders import Encoder, Step, silent
 from crossvec.errors import TranslatorError, UsageError
-from crossvec.fitting import ENOUGH_ROWS, pick_device
+from crossvec.fitting import ENOUGH_ROWS
+from crossvec.machine import pick_device
 from crossvec.migration import learning, origin, switching
 from crossvec.migration.gate import Gate, Retention, deciding, judge
 from crossvec.migration.journal import LISTED, Journal, fingerprint

@@ -18,7 +18,7 @@ from typing import Any
 from crossvec import stores, texts
 from crossvec.encoders import Encoder, Step, silent
 from crossvec.errors import TranslatorError
-from crossvec.fitting import peak_memory
+from crossvec.machine import peak_memory
 from crossvec.migration.journal import fingerprint
 from crossvec.scale import Engine, Outcome, Piece, destination, memory, run
 from crossvec.scale.destination import absolute

@@ -21,7 +21,7 @@ import numpy as np
 from crossvec import encoders, stores, texts
 from crossvec.encoders import Encoder
 from crossvec.errors import UsageError
-from crossvec.fitting import peak_memory, pick_device
+from crossvec.machine import peak_memory, pick_device
 from crossvec.scale import LISTED, Done, Piece
 from crossvec.space import BATCH_ROWS, Space
 from crossvec.stores.collection import Collection

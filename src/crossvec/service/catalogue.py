@@ -102,7 +102,7 @@ def opened(
     TranslatorError for a folder that holds none, or a model whose rows its translator does not read; and what
     `encoders.open` raises.
     """
-    from crossvec.fitting import pick_device
+    from crossvec.machine import pick_device
 
     found: dict[str, Translator] = {}
     for word in folders:

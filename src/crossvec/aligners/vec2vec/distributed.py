@@ -2,7 +2,7 @@
 
 In    the environment that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT)
 Out   Group                 rank, world; mean_ and shared, which do nothing in a single process
-Uses  torch.distributed, errors
+Uses  torch.distributed, machine, errors
 
 Every process keeps the whole network and sees other rows; the mean of their gradients moves all of them alike. All gradients
 lie in one tensor, so one message a step does what DDP's buckets do, and losses that call the network several times a step
@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from crossvec.errors import SettingError, UnfinishedError
+from crossvec.machine import pick_device
 
 
 @dataclass(frozen=True)
@@ -68,37 +69,24 @@ class Group:
             ) from problem
 
 
-def device_of(name: str) -> torch.device:
-    """Return a device by its name, such as cpu, cuda or cuda:1. Raises SettingError for one that is not here."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise SettingError(f"device cannot be {name!r}", "use cpu or cuda") from None
-    if device.type not in ("cpu", "cuda"):
-        raise SettingError(f"device cannot be {name!r}", "use cpu or cuda")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingError(f"there is no GPU {name} that torch can use here", "use cpu, or auto in a file of settings")
-    return device
-
-
 @contextmanager
 def joined(device: str = "auto") -> Iterator[torch.device]:
     """Join the group that torchrun started this process for, and give the device to compute on; leave it at the end.
 
-    NCCL between GPUs, gloo between CPUs. Started without torchrun this is a group of one. Raises SettingError for a device that
-    is neither, or not here.
+    NCCL between GPUs, gloo between CPUs; each process of a machine has a GPU of its own, whatever number `device` has. Started
+    without torchrun this is a group of one. Raises SettingError for a device that is not here, or where several cannot train.
     """
-    if device != "auto":
-        device = device_of(device).type
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    where = torch.device("cuda", local) if on_gpu else torch.device("cpu")
-    if on_gpu:
+    where, many = pick_device(device), int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if many and where.type == "mps":
+        raise SettingError(f"processes cannot train together on {device}", "use cpu, or start one without torchrun")
+    if many and where.type == "cuda":
+        where = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    if where.type == "cuda":
         torch.cuda.set_device(where)
-    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+    if not many:
         yield where
         return
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
     try:
         yield where
     finally:

@@ -27,12 +27,12 @@ from crossvec.aligners import Alignment, Step, silent
 from crossvec.aligners.moments import Moments
 from crossvec.aligners.vec2vec import Linears, Vec2Vec, checkpoint, train
 from crossvec.aligners.vec2vec.data import Rows, mixed
-from crossvec.aligners.vec2vec.distributed import device_of
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.neural import Neural
 from crossvec.aligners.vec2vec.warm import start_beside, weight
 from crossvec.errors import SettingError, SpaceError, TranslatorError, UsageError
 from crossvec.geometry import unit
+from crossvec.machine import pick_device
 
 __all__ = ["Cosines", "Universal"]
 
@@ -72,7 +72,7 @@ class Universal:
         if len(spaces) < 2:
             raise SettingError("a universal space needs two spaces or more", "give rows by name: {'a': rows_a, 'b': rows_b}")
         given = {name: Rows.of(source) for name, source in spaces.items()}
-        where = device_of(device)
+        where = pick_device(device)
         settings.refuse_early(given, 0, where)
         rows = {name: one.centred(name) for name, one in given.items()}
         first, *others = rows
@@ -134,7 +134,7 @@ class Universal:
         if not known or name in self.network.dims:
             raise SettingError(f"{name!r} cannot be added", "give a new name, and rows of at least one space that is here")
         self._refuse_early(settings)
-        where = device_of(device)
+        where = pick_device(device)
         settings.refuse_early({}, 0, where)
         spaces = {old: replace(source.centred(old), mean=self.means[old]) for old, source in known.items()}
         spaces[name] = Rows.of(rows).centred(name)
