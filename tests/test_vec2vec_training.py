@@ -30,9 +30,10 @@ from crossvec.aligners.vec2vec.distributed import Group
 from crossvec.aligners.vec2vec.flat import Adam, Flat
 from crossvec.aligners.vec2vec.health import Look, label_free, meeting, sickness, vital_signs
 from crossvec.aligners.vec2vec.network import Network, Shape
+from crossvec.aligners.vec2vec.pair import PairOfUniversal
 from crossvec.aligners.vec2vec.seeds import REPLACED
 from crossvec.aligners.vec2vec.universal import Universal
-from crossvec.errors import CrossvecError, MissingExtraError, SettingError, SpaceError, UsageError
+from crossvec.errors import CrossvecError, MissingExtraError, SettingError, SpaceError, TranslatorError, UsageError
 from crossvec.geometry import procrustes, unit
 
 SOURCES = Path(__file__).parents[1] / "src"
@@ -725,9 +726,47 @@ def test_the_pages_lines_on_a_universal_space_run(
     carried = made["translator"].translate(three["b"][:20])
     centred_rows = unit(torch.from_numpy(three["b"][:20]) - made["universal"].means["b"])
     seen = unit(torch.from_numpy(carried) - made["universal"].means["c"])
-    assert torch.allclose(seen, made["maps"][0](centred_rows), atol=1e-4), "it goes where the network sends directions"
+    directions = made["universal"].translator("b", "c")(centred_rows)
+    assert torch.allclose(seen, directions, atol=1e-4), "it goes where the network sends directions"
     again = type(made["translator"]).load(made["translator"].save(tmp_path / "b-to-c"))
-    assert again.target.dim == three["c"].shape[1] and again.status == made["verdict"].status == "failed", "in so few steps"
+    assert again.target.dim == three["c"].shape[1] and again.status == "failed", "in so few steps"
+    assert again.card["aligner"] == "universal" and again.card["trace"][0]["evidence"]["healthy"] in (0.0, 1.0)
+
+
+def test_two_of_a_universal_space_go_both_ways_as_the_network_does(
+    universal: Universal, three: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    file = str(universal.save(tmp_path / "space.safetensors"))
+    x, y = centred(three["a"]), centred(three["c"])
+    found = PairOfUniversal(space=file, source="a", target="c").fit(x, y)
+    assert torch.equal(found.map(x), universal.translator("a", "c")(x))
+    assert torch.equal(found.inverse(y), universal.translator("c", "a")(y))
+    assert found.evidence == {"healthy": float(universal.healthy)} and list(found.trace) == list(universal.trace)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "told"),
+    [
+        ({"space": ""}, SettingError, "no trained space"),
+        ({"space": "none.safetensors"}, TranslatorError, "none.safetensors"),
+        ({"source": ""}, SettingError, "there are a, b, c"),
+        ({"target": "d"}, SettingError, "no space 'd'"),
+        ({"target": "b"}, SettingError, "12 dimensions"),
+    ],
+)
+def test_a_pair_that_a_universal_space_does_not_have_is_refused(
+    changed: dict[str, str],
+    error: type[CrossvecError],
+    told: str,
+    universal: Universal,
+    three: dict[str, np.ndarray],
+    tmp_path: Path,
+) -> None:
+    file = str(universal.save(tmp_path / "space.safetensors"))
+    one = PairOfUniversal(**{"space": file, "source": "a", "target": "c", **changed})
+    with pytest.raises(error) as refused:
+        one.fit(centred(three["a"]), centred(three["c"]))
+    assert told in f"{refused.value} {refused.value.hint}"
 
 
 def test_a_space_added_later_changes_nothing_that_was_there(universal: Universal, three: dict[str, np.ndarray]) -> None:

@@ -29,7 +29,7 @@ def pick_device(name: str) -> torch.device:
         raise SettingError(f"there is no device {name!r}", "use auto, cpu, cuda or mps")
     lacks_gpu = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     if lacks_gpu or (device.type == "mps" and not torch.backends.mps.is_available()):
-        raise SettingError(f"this machine, or this build of torch, has no {name} device", "use cpu, or auto")
+        raise SettingError(f"this machine, or this build of torch, has no {name} device", "use --device cpu, or auto")
     return device
 
 

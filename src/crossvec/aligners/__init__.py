@@ -100,6 +100,7 @@ ALIGNERS: dict[str, str] = {
     "sinkhorn": "crossvec.aligners.transport:Sinkhorn",
     "emd": "crossvec.aligners.transport:EarthMover",
     "vec2vec": "crossvec.aligners.vec2vec:Vec2Vec",
+    "universal": "crossvec.aligners.vec2vec.pair:PairOfUniversal",
     "procrustes": "crossvec.aligners.paired:PairedProcrustes",
     "ridge": "crossvec.aligners.paired:PairedRidge",
     "low-rank": "crossvec.aligners.paired:PairedLowRank",

@@ -83,6 +83,8 @@ def run(config: Path) -> int:
         universal = Universal.fit(cast(Any, spaces), aligner, device=str(device), progress=progress)
         if Group.now().leads:
             log.info("saved %s", universal.save(output))
+            one, other, *_ = universal.spaces
+            log.info("next: crossvec fit … -a universal -s space=%s -s source=%s -s target=%s", output, one, other)
     if universal.healthy:
         return 0
     log.info("inconclusive: every training ended sick; try other rows, more of them, or another preset")

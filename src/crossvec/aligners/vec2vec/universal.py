@@ -105,7 +105,7 @@ class Universal:
         rows = _tensor(rows)
         if rows.dim() != 2:
             raise SettingError(f"rows of shape {tuple(rows.shape)} are no matrix", "give (k, d): one row as rows[None]")
-        self._check(name, rows.shape[1])
+        self.check(name, rows.shape[1])
         if not bool(rows.isfinite().all()):
             raise SpaceError(f"the rows of {name} hold NaN or infinity", "leave such rows out")
         where = next(self.network.parameters()).device
@@ -130,7 +130,7 @@ class Universal:
         settings = settings or Vec2Vec()
         known = {old: Rows.of(source) for old, source in beside.items()}
         for old, source in known.items():
-            self._check(old, source.dim)
+            self.check(old, source.dim)
         if not known or name in self.network.dims:
             raise SettingError(f"{name!r} cannot be added", "give a new name, and rows of at least one space that is here")
         self._refuse_early(settings)
@@ -217,7 +217,8 @@ class Universal:
             hint = "train it from nothing: Vec2Vec(preset='scratch')"
             raise SettingError("a space cannot start warm in a network whose shortcuts only pad", hint)
 
-    def _check(self, name: str, dim: int) -> None:
+    def check(self, name: str, dim: int) -> None:
+        """Raise SettingError for a space that is not here, or that has another dimension."""
         if name not in self.network.dims:
             raise SettingError(f"there is no space {name!r} here", f"there are {', '.join(self.spaces)}")
         if dim != self.network.dims[name]:
