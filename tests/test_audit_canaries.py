@@ -14,10 +14,11 @@ from encoding import vector
 
 from crossvec import Space
 from crossvec.audit import Case, audit
-from crossvec.audit.canaries import Planted, plant, whole_numbers
+from crossvec.audit.canaries import Planted, plant, rows_of, whole_numbers
 from crossvec.audit.inversion import Budget, Known
-from crossvec.audit.probes.canaries import Canaries, rows_of
+from crossvec.audit.probes.canaries import Canaries
 from crossvec.audit.probes.inversion import Inversion
+from crossvec.errors import UsageError
 
 DIM, ROWS = 32, 120
 
@@ -117,7 +118,8 @@ def test_a_store_without_ids_has_them_in_the_rows_that_were_numbered(planted: Pl
 
 def test_a_store_that_holds_none_of_them_and_an_audit_without_them_say_what_is_missing(planted: Planted) -> None:
     elsewhere = replace(case_of(planted), victim=Space.of(planted.vectors.repeat(4, 0), [f"row {i}" for i in range(48)]))
-    assert any("none of their ids" in needs for _, name, needs in audit(elsewhere, quick=True).not_run if name == "canaries")
+    with pytest.raises(UsageError, match="none of their ids"):  # whoever gives canaries wants them looked for
+        audit(elsewhere, quick=True)
     without = audit(replace(case_of(planted), planted=None), quick=True)
     assert any("crossvec canary plant" in needs for _, name, needs in without.not_run if name == "canaries")
 

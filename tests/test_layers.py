@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "crossvec"
 
 LAYERS = (
-    {"errors"},
+    {"errors", "safe"},
     {"geometry", "machine"},
     {"space", "metrics"},
     {"stores", "encoders", "aligners", "sample", "pairing"},

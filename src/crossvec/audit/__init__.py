@@ -100,7 +100,7 @@ class Audit:
         """Return leaks when a finding counts; inconclusive when some question is open; else nothing found.
 
         A question is open where a rung was not climbed for sure, where an attack that found nothing was broken off, and where
-        no attacker had anything to read the vectors with though probes were to look.
+        probes were to read the vectors and none of them came to a score.
         """
         if any(one.waiver is None and self.policy.fails(one.severity) for one in self.findings):
             return "leaks"
@@ -111,8 +111,9 @@ class Audit:
 
     @property
     def unread(self) -> bool:
-        """Tell whether probes were to read the vectors and none of them could."""
-        return bool(self.not_run) and all(rung == "vectors" for rung, _ in self.readings)
+        """Tell whether probes were to read the vectors and none of them could, or none had anything to be scored by."""
+        read = [reading for (rung, _), reading in self.readings.items() if rung != "vectors"]
+        return bool(read or self.not_run) and not any(reading.scores for reading in read)
 
     @property
     def exit_code(self) -> int:
@@ -186,6 +187,8 @@ def audit(
     nowhere = {(one.rungs[0], one.name): READER for one in chosen if not set(one.rungs) & set(names_)}
     not_run = [(name, probe, what) for (name, probe), what in {**needs, **nowhere}.items() if what]
     asked = [one.name for one, given in zip(chosen, probes or (), strict=False) if isinstance(given, str)]
+    if case.planted is not None and "canaries" not in asked:
+        asked += [one.name for one in chosen if one.name == "canaries"]  # canaries that are given are to be looked for
     _refuse_what_cannot_run(asked, needs, not_run)
     rungs: list[Rung] = []
     readings: dict[tuple[str, str], Reading] = {}
@@ -216,7 +219,7 @@ def audit(
         "rows": {name: len(rows) for name, rows in vars(split).items()},
     }
     store = {"name": case.victim.name, "rows": len(case.victim), "dim": case.victim.dim}
-    notes = (*_shared(case), *_notes(rungs, readings, policy, day))
+    notes = (*_shared(case), *_blank(case), *_notes(rungs, readings, policy, day))
     spent = time.perf_counter() - started
     return Audit(store, tuple(rungs), readings, findings, tuple(not_run), notes, tuple(trials), settings, policy, spent, drawn)
 
@@ -242,7 +245,7 @@ def _findings(
         if status[rung] == "failed":
             continue
         least = policy.threshold(name)
-        if score := next((one for one in reading.scores if one.gates and one.lift_low > least), None):
+        if score := next((one for one in reading.scores if one.above(least)), None):
             found.append(Finding(name, rung, score, probes[name].severity, policy.waiver(name, rung, day)))
     return tuple(sorted(found, key=lambda one: -SEVERITIES.index(one.severity)))
 
@@ -253,6 +256,14 @@ def _shared(case: Case) -> Sequence[str]:
         return ()
     least = "1 text of the reference is" if count == 1 else f"{count:,} texts of the reference are"
     return (f"{least} in the store too, which only the attacker of the rung pairs should know: take them out, or use --pairs",)
+
+
+def _blank(case: Case) -> Sequence[str]:
+    """Say that rows without a text are not scored."""
+    if not (count := case.blank):
+        return ()
+    least = "1 row of the store has no text: it is" if count == 1 else f"{count:,} rows of the store have no text: they are"
+    return (f"{least} searched, and not scored",)
 
 
 def _notes(rungs: Sequence[Rung], readings: dict[tuple[str, str], Reading], policy: Policy, day: date) -> tuple[str, ...]:
@@ -268,6 +279,11 @@ def _notes(rungs: Sequence[Rung], readings: dict[tuple[str, str], Reading], poli
             notes.append(
                 f"the store's own texts show that {what} arrive on the rung {rung.name}; the attacker, who has not got them, "
                 f"reads what they say without being sure of it (verdict {rung.attackers_status})"
+            )
+        elif rung.unwitnessed:
+            notes.append(
+                "nothing shows that the rows lie where the model of the rung encoder puts their texts: what was found there "
+                "counts, and what was not found is no all-clear; give the store's own texts with --texts"
             )
         for name, reading in own.items():
             if reading.unfinished:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
 from crossvec import metrics
 from crossvec.audit.leakage import words
@@ -212,6 +212,15 @@ def whole_numbers(count: int, draw: Draw) -> list[int]:
 def names_of_rows(count: int, draw: Draw) -> list[str]:
     """Return ids such as other rows may have: random UUIDs."""
     return [str(uuid.UUID(int=draw.getrandbits(128), version=4)) for _ in range(count)]
+
+
+def rows_of(planted: Planted, store: Space) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " c"]]:
+    """Return which canaries a store holds, and in which rows: by their ids, or by row numbers where a store has no ids."""
+    names = range(len(store)) if store.ids is None else store.ids
+    row_of = {str(name): row for row, name in enumerate(names)}
+    held = [(number, row_of[str(one.id)]) for number, one in enumerate(planted.canaries) if str(one.id) in row_of]
+    which, rows = np.array(held, np.int64).reshape(-1, 2).T
+    return which, rows
 
 
 def in_rows(planted: Planted, spaces: Iterable[Space], place: str, near: float = NEAR) -> Sighting:

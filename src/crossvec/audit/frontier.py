@@ -124,7 +124,7 @@ def defend(
             status[rung] = stage.rung.status
             found = _measured(stage)
             scores |= {(rung, probe): score for probe, score in found.items()}
-            leaks = any(score.lift_low > rules.threshold(probe) for probe, score in found.items())
+            leaks = any(score.above(rules.threshold(probe)) for probe, score in found.items())
             if leaks and stage.rung.status != "failed" and broken_by is None:
                 broken_by = rung
         trials.append(Trial(defence, *_recall(rows, kept, split, seed), status, scores, broken_by))

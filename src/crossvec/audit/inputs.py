@@ -22,6 +22,7 @@ from crossvec.audit.canaries import Planted
 from crossvec.audit.labels import Labels
 from crossvec.encoders import Around, Encoder, Step, silent
 from crossvec.errors import UsageError
+from crossvec.fitting import FEWEST_ROWS
 from crossvec.geometry import TINY
 from crossvec.space import Space
 
@@ -84,6 +85,12 @@ class Case:
             raise UsageError("texts of the reference without its vectors", "give the vectors, or an encoder that makes them")
         if self.pairs is not None and self.reference is None:
             raise UsageError("known pairs name rows of a reference, and none is given", "give it with --reference")
+        if self.reference is not None and self.pairs is None and len(self.reference) < FEWEST_ROWS:
+            count = f"{len(self.reference)} row{'' if len(self.reference) == 1 else 's'}"
+            raise UsageError(
+                f"the reference has {count}; a translator that is learned without pairs needs {FEWEST_ROWS}",
+                "give more texts of the same kind, thousands if you can, or known pairs with --pairs FILE",
+            )
         _same_width("encoder", self.encoder, "the reference", self.reference)
         _same_width("victim's encoder", self.own_encoder, "the victim", self.victim)
         if self.truth is not None and self.labels is not None:
@@ -96,6 +103,11 @@ class Case:
                     f"no row has a label that {self.labels.source} names ({some}); the rows have {others:,} others",
                     "use the same names in both, and see that the column is the one with the labels",
                 )
+
+    @property
+    def blank(self) -> int:
+        """Return how many rows of the victim have no text where the others have one."""
+        return 0 if self.texts is None else sum(not text.strip() for text in self.texts)
 
     @property
     def shared(self) -> int:
@@ -115,17 +127,21 @@ class Case:
         """Draw which rows stay in the store, which of them are scored, and which are kept out of it.
 
         Rows of known pairs stay in and are not scored: an attack that has learned them would be scored on what it was told.
+        So do rows whose text is blank: nothing would tell what was read of them.
         """
         rng = np.random.default_rng(seed)
         known = np.unique(self.pairs[:, 0]) if self.pairs is not None else np.empty(0, np.int64)
-        free = rng.permutation(np.setdiff1d(np.arange(len(self.victim)), known))
+        unknown = np.setdiff1d(np.arange(len(self.victim)), known)
+        if self.texts is not None:
+            unknown = unknown[[bool(self.texts[row].strip()) for row in unknown]]
+        free = rng.permutation(unknown)
         out = min(MOST_ABSENT, len(free) // 10) if self.texts is not None else 0
         absent, rest = np.sort(free[:out]), free[out:]
         if len(rest) < FEWEST_SCORED:
             raise UsageError(
                 f"{len(rest)} row{'' if len(rest) == 1 else 's'} of {self.victim.name or 'the victim'} can be scored; "
                 "that is too few to say anything",
-                f"give {FEWEST_SCORED} or more beside the known pairs, better 1,000",
+                f"give {FEWEST_SCORED} or more beside the known pairs and rows without a text, better 1,000",
             )
         scored = np.sort(rest[:most])
         present = np.setdiff1d(np.arange(len(self.victim)), absent)

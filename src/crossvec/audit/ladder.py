@@ -24,6 +24,7 @@ from jaxtyping import Float32, Int
 
 from crossvec import metrics
 from crossvec.aligners import Effort, Status, Step
+from crossvec.audit.canaries import rows_of
 from crossvec.audit.inputs import Case, Split, centred, resized
 from crossvec.audit.scores import LEVEL
 from crossvec.encoders import Encoder
@@ -84,8 +85,8 @@ class Held:
 class Rung:
     """One rung as it was climbed: what the attacker holds, and the witnesses to where the rows arrived.
 
-    `held` are pairs that the attacker held out, `own` the owner's texts of the scored rows, which reach no attacker; None where
-    there are none.
+    `held` are pairs that the attacker held out, `own` the owner's texts of the scored rows, or else of canaries, which reach no
+    attacker; None where there are none.
     """
 
     name: RungName
@@ -104,11 +105,17 @@ class Rung:
         """Return aligned where the rows arrived: by the owner's texts, else by pairs held out, else by the verdict.
 
         What leaks does not depend on whether the attacker can be sure of it: only without the owner's texts is that asked.
-        Where some rows arrive and most do not it is uncertain: what is found counts, and what is not found is no all-clear.
+        Where some rows arrive and most do not it is uncertain: what is found counts, and what is not found is no all-clear. So
+        is it where nobody can see whether rows lie where the model named puts their texts.
         """
         if self.own is not None:
             return "aligned" if self.own.low > MOST else "uncertain" if self.own.arrives else "failed"
-        return self.attackers_status
+        return "uncertain" if self.unwitnessed else self.attackers_status
+
+    @property
+    def unwitnessed(self) -> bool:
+        """Tell whether the rows are taken for the named model's without a text that shows it: they may be rotated since."""
+        return self.name == "encoder" and self.own is None
 
     @property
     def attackers_status(self) -> Status:
@@ -130,7 +137,7 @@ class Rung:
         return {
             "rung": self.name,
             "holds": HOLDS[self.name],
-            "status": self.status if self.translator or self.own else None,
+            "status": None if self.name == "vectors" else self.status,
             "verdict": verdict.to_json() if verdict else None,
             "seeds": {"converged": converged, "tried": tried} if tried else None,
             "held_out_pairs": self.held.to_json() if self.held else None,
@@ -286,10 +293,23 @@ def ranks(rows: Float32[np.ndarray, "s d"], true: Float32[np.ndarray, "s d"]) ->
 
 def witnessed(stage: Stage) -> Stage:
     """Return the stage whose rung knows what the owner's texts say of it, where there are any."""
-    if stage.ranks is None:
+    seen = stage.ranks
+    if seen is None and stage.rung.unwitnessed:
+        seen = _of_canaries(stage)
+    if seen is None:
         return stage
-    near = int(stage.ranks.hits(max(1, int(BEST * len(stage.attack)))).sum())
-    return replace(stage, rung=replace(stage.rung, own=Held(near, len(stage.attack))))
+    near = int(seen.hits(max(1, int(BEST * seen.pool))).sum())
+    return replace(stage, rung=replace(stage.rung, own=Held(near, seen.pool)))
+
+
+def _of_canaries(stage: Stage) -> metrics.Ranks | None:
+    """Return where the rows of planted canaries stand among the rows of their texts; None where the store holds none."""
+    planted, encoder = stage.case.planted, stage.encoder
+    if planted is None or encoder is None:
+        return None
+    which, rows = rows_of(planted, stage.case.victim)
+    true = encoded(encoder, [planted.canaries[number].text for number in which]) if len(which) else None
+    return None if true is None else ranks(stage.translated(rows), true)
 
 
 def _timed(rung: Rung, started: float) -> Rung:

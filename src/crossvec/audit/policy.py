@@ -35,6 +35,8 @@ __all__ = ["FILE", "SEVERITIES", "Policy", "Waiver", "read"]
 FILE = "crossvec.toml"
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
+KEYS = {"fail_on", "thresholds", "waivers"}
+
 THRESHOLDS: dict[str, float] = {
     "fingerprint": 0.2,
     **dict.fromkeys(("attributes", "membership", "neighbours", "inversion"), 0.02),
@@ -97,8 +99,10 @@ def read(path: str | Path) -> Policy:
     if tables and "audit" not in tables:
         # A policy that is not read would be kept to by nobody, and nobody would know.
         raise UsageError(f"{path} has no table [audit]", "write  [audit]  above what it says")
+    if stray := sorted(KEYS & set(tables)):
+        raise UsageError(f"{path} has {stray[0]} outside of [audit], where nobody reads it", "write it below  [audit]")
     told = tables.get("audit", {})
-    _only(told, {"fail_on", "thresholds", "waivers"}, f"[audit] of {path}")
+    _only(told, KEYS, f"[audit] of {path}")
     fail_on, thresholds, waivers = told.get("fail_on", "medium"), told.get("thresholds", {}), told.get("waivers", [])
     if fail_on not in SEVERITIES:
         raise UsageError(f"{path}: fail_on cannot be {fail_on!r}", f"use one of {', '.join(SEVERITIES)}")

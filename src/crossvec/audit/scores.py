@@ -40,7 +40,8 @@ class Score:
 
     `low` and `high` bound `value`; `lift`, `lift_low` and `lift_high` the difference to the control named by `over`, the best
     blind one, whose value is `chance`. `controls` holds every control by name; `lifts` what those lift that have a blind guess
-    of their own. `gates`: a lower bound of the lift above the policy's threshold is a finding.
+    of their own. `gates`: a lower bound of the lift above the policy's threshold is a finding. `sure`: the blind control is
+    where doubt ends, so that no threshold is laid on top of it.
     """
 
     name: str
@@ -56,11 +57,16 @@ class Score:
     controls: Mapping[str, float] = field(default_factory=dict)
     lifts: Mapping[str, float] = field(default_factory=dict)
     gates: bool = True
+    sure: bool = False
 
     @classmethod
     def against(cls, over: str, chance: float, name: str, value: float, low: float, high: float, n: int, **more: Any) -> Score:
         """Return the score of an attack whose blind control is one number: the lift is as sure as the value."""
         return cls(name, value, low, high, chance, over, value - chance, low - chance, high - chance, n, **more)
+
+    def above(self, threshold: float) -> bool:
+        """Tell whether the score is surely more than the best blind control, by more than a policy tolerates."""
+        return self.gates and self.lift_low > (0.0 if self.sure else threshold)
 
     def lift_of(self, control: str) -> float | None:
         """Return the lift of a control over its own blind guess, or over this score's where it has none; None if not known."""
@@ -151,7 +157,9 @@ def area(
 
 def certainty(name: str, probability: float, enough: float) -> Score:
     """Score a calibrated probability that has no interval of its own; its blind control is the least that counts as sure."""
-    return Score.against("enough", enough, name, probability, probability, probability, 1, controls={"enough": enough})
+    return Score.against(
+        "enough", enough, name, probability, probability, probability, 1, controls={"enough": enough}, sure=True
+    )
 
 
 def area_under(positives: Float[np.ndarray, " p"], negatives: Float[np.ndarray, " q"]) -> float:

@@ -8,6 +8,7 @@ Uses  audit, texts, encoders, report
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,7 +232,8 @@ def _from_here(policy: str | None) -> str:
 def _policy(path: str | None) -> Policy | None:
     from crossvec.audit import policy as policies
 
-    return policies.read(path) if path else policies.read(policies.FILE) if Path(policies.FILE).is_file() else None
+    # What is there and cannot be read is refused: the audit would else be held to another policy than the one that is there.
+    return policies.read(path) if path else policies.read(policies.FILE) if os.path.lexists(policies.FILE) else None
 
 
 def _case(given: dict[str, Any]) -> Case:
@@ -257,6 +259,10 @@ def _case(given: dict[str, Any]) -> Case:
             known = Space.of(encoder.encode(known_texts), name=reference_texts)
     elif known is not None:
         known_texts = _own_texts(known)
+        if known_texts is not None and not all(known_texts):
+            row = known_texts.index("")
+            options.advise(f"note: row {row} of the reference has no text, so that the texts of the others are not used either")
+            known_texts = None
     if pairs and known is None:
         raise UsageError("--pairs name rows of a reference", "give it with --reference")
     own, records = _texts(texts) if texts else (_own_texts(stolen), {})
@@ -299,14 +305,15 @@ def _texts(path: str) -> tuple[list[str], dict[str, list[Any]]]:
 
 
 def _own_texts(space: Space) -> list[str] | None:
-    """Return the texts in a store's payload, under one of the usual names; None where a row has none."""
+    """Return the texts in a store's payload, under one of the usual names, "" for a row without; None where all are."""
     from crossvec.space import python_values
     from crossvec.texts import TEXT_NAMES
 
     for name in TEXT_NAMES:
         if name in space.columns:
             values = python_values(space.columns[name])
-            return values if all(isinstance(value, str) and value.strip() for value in values) else None
+            told = [value if isinstance(value, str) and value.strip() else "" for value in values]
+            return told if any(told) else None
     return None
 
 

@@ -2,7 +2,7 @@
 
 In    a click group and its arguments
 Out   0 fine · 1 a gate failed · 2 wrong usage · 3 inconclusive · 4 could not finish; `error: …` and `hint: …` on stderr
-Uses  errors
+Uses  errors, safe
 
 With `--format json` an error is the one JSON object on stdout as well, so a script never parses prose. CROSSVEC_DEBUG=1 shows
 the traceback.
@@ -21,6 +21,7 @@ from types import FrameType
 import click
 
 from crossvec.errors import CrossvecError
+from crossvec.safe import safe
 
 WRONG_USAGE, COULD_NOT_FINISH = 2, 4
 WRONG_PATH = {getattr(errno, f"E{name}") for name in "NOENT NOTDIR ISDIR NAMETOOLONG ACCES PERM ROFS LOOP".split()}
@@ -88,7 +89,7 @@ def _is_out_of_memory(problem: BaseException) -> bool:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(safe(text).split())
 
 
 def _wants_json(arguments: list[str]) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from crossvec.errors import SettingError, UsageError, did_you_mean
+from crossvec.safe import safe
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -99,7 +100,7 @@ def dropped_rows(count: int, rows: Sequence[int]) -> str:
 
 def advise(text: str) -> None:
     """Tell the user something on stderr."""
-    click.echo(text, err=True)
+    click.echo("\n".join(map(safe, text.split("\n"))), err=True)
 
 
 def _read_config(context: click.Context, _parameter: click.Parameter, path: str | None) -> str | None:

@@ -2,7 +2,7 @@
 
 In    Scores, Profile, Likeness, Verdict, Translator
 Out   rich renderables; strict JSON text; a picture (see `picture`)
-Uses  report.text
+Uses  report.text, safe
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from crossvec.report.text import (
     verdict,
     written,
 )
+from crossvec.safe import escaped
 from crossvec.saved import plain
 from crossvec.stores import Description
 
@@ -50,7 +51,9 @@ __all__ = [
 def as_json(record: Mapping[str, Any]) -> str:
     """Return one JSON object; NaN and infinity, which JSON has not, become null."""
     text = json.dumps(plain(record), indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "backslashreplace").decode()  # half a character, which an id may be, as JSON's own escape
+    return escaped(
+        text.encode("utf-8", "backslashreplace").decode()
+    )  # half a character, which an id may be, as JSON's own escape
 
 
 def profile_record(place: Description, it: Profile | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 In    Scores, Profile, Likeness, Verdict, Translator
 Out   rich renderables
-Uses  rich
+Uses  rich, safe
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
+from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
 from crossvec.aligners.heldout import HeldOut
 from crossvec.diagnostics import Likeness, Profile
 from crossvec.evaluation import Direction, Ranking, Scores
+from crossvec.safe import safe
 from crossvec.stores import Description
 from crossvec.translator import Translator
 from crossvec.verdict import Verdict
@@ -37,6 +39,13 @@ MEANING = {
 }
 BAR = 40
 EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+class Rows(Table):
+    """A table of text as it stands: a name from a file neither steers the terminal nor is taken for rich's markup."""
+
+    def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
+        super().add_row(*(Text(safe(cell)) for cell in cells), style=style, end_section=end_section)
 
 
 def verdict(it: Verdict) -> RenderableType:
@@ -193,7 +202,7 @@ def aligner(told: Mapping[str, Any]) -> RenderableType:
 
 def bars(title: str, values: Mapping[str, float], most: float = 1.0) -> RenderableType:
     """Draw named values between 0 and `most` as bars."""
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = Rows(box=None, show_header=False, pad_edge=False)
     for name, value in values.items():
         eighths = round(8 * BAR * min(max(value / most, 0), 1))
         table.add_row(name, f"{value:.3f}", EIGHTHS[8] * (eighths // 8) + EIGHTHS[eighths % 8].strip())
@@ -213,7 +222,7 @@ def _needs(row: Mapping[str, Any]) -> str:
 
 def listed(values: Mapping[str, Any]) -> Table:
     """List named values, one a line."""
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = Rows(box=None, show_header=False, pad_edge=False)
     for key, value in values.items():
         table.add_row(f"  {_words(key)}", _shown(value))
     return table
@@ -229,7 +238,7 @@ def _words(key: str) -> str:
 
 def note(text: str) -> Text:
     """Say what a reader should know before relying on the rest."""
-    return Text(f"note: {text}", style="yellow")
+    return Text(safe(f"note: {text}"), style="yellow")
 
 
 def _shown(value: Any) -> str:
@@ -260,7 +269,7 @@ def _ranked(one: Ranking) -> tuple[str, ...]:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Rows(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 or columns[0] == "name" else "right", no_wrap=True)
     return table
@@ -268,7 +277,8 @@ def _table(*columns: str) -> Table:
 
 def line(*parts: str | tuple[str, str]) -> Text:
     """Return text that is never broken, so that a command or a path in it can be copied."""
-    return Text.assemble(*parts, no_wrap=True, overflow="ignore")
+    plain = (safe(part) if isinstance(part, str) else (safe(part[0]), part[1]) for part in parts)
+    return Text.assemble(*plain, no_wrap=True, overflow="ignore")
 
 
 def _memory(size: int | None) -> str:

@@ -59,8 +59,9 @@ class Attributes:
             raise ValueError("the probe lacks labels")  # `lacks` says so first
         has = np.array([[name in truth[row] for name in labels.names] for row in stage.split.scored])
         known = np.any(has, axis=1)
-        if not known.any():
-            return Reading((), {"note": "no scored row has one of the labels"})
+        if (count := int(known.sum())) < FEWEST:
+            rows = {0: "no scored row has", 1: "1 scored row has"}.get(count, f"{count} scored rows have")
+            return Reading((), {"rows": count}, unfinished=f"{rows} one of the labels, too few to tell: label more rows")
         has = has[known]
         vectors = embedded(labels, encoder)
         home = None if stage.home is None else centred(stage.home)

@@ -11,17 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
-from jaxtyping import Int
-
 from crossvec import metrics
-from crossvec.audit.canaries import Planted, Sighting, in_texts
+from crossvec.audit.canaries import Sighting, in_texts, rows_of
 from crossvec.audit.inputs import centred
 from crossvec.audit.ladder import Stage
 from crossvec.audit.probes import Reading, Recovered, Severity
 from crossvec.audit.probes.inversion import Inversion, known_on
 from crossvec.audit.scores import LEVEL, Score
-from crossvec.space import Space
 
 
 @dataclass(frozen=True)
@@ -62,15 +58,6 @@ class Canaries:
         by = {how: sum(one.by == how for one in seen.seen) for how in ("secret", "name")}
         details = {"rows": len(rows), "by": by, "cosine_reached": told, "control": seen.to_json()["control"]}
         return Reading((_score(seen),), details, tuple(recovered), self.inversion.cut_short(told))
-
-
-def rows_of(planted: Planted, store: Space) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " c"]]:
-    """Return which canaries a store holds, and in which rows: by their ids, or by row numbers where a store has no ids."""
-    names = range(len(store)) if store.ids is None else store.ids
-    row_of = {str(name): row for row, name in enumerate(names)}
-    held = [(number, row_of[str(one.id)]) for number, one in enumerate(planted.canaries) if str(one.id) in row_of]
-    which, rows = np.array(held, np.int64).reshape(-1, 2).T
-    return which, rows
 
 
 def _score(seen: Sighting) -> Score:

@@ -74,9 +74,9 @@ class Inversion:
             if truths is not None and scored:
                 scores += _scores(written.engine, truths, written.texts, known, stage.seed)
         details: dict[str, Any] = {"documents": len(rows), "cosine_reached": told, "reference_texts": len(known.texts)}
-        if truths is not None and not scored:
-            details["note"] = f"fewer than {FEWEST} of the texts hold a word"
-        return Reading(tuple(scores), details, tuple(recovered), self.cut_short(told))
+        unscored = truths is not None and not scored
+        why = f"fewer than {FEWEST} of the texts hold a word: nothing tells what was recovered" if unscored else ""
+        return Reading(tuple(scores), details, tuple(recovered), why or self.cut_short(told))
 
     def written(self, known: Known, arms: dict[str, Targets], seed: int) -> Iterator[Written]:
         """Yield what each engine that can run writes for the targets of each arm, the attack first, within the budget."""

@@ -8,6 +8,7 @@ Uses  audit, stores.atomic; jinja2, and matplotlib (the extra `plot`) for the HT
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import date
 from importlib import resources
 from importlib.util import find_spec
@@ -23,6 +24,8 @@ from crossvec.stores.atomic import atomically
 __all__ = ["FILES", "prepared", "schema", "texts", "write"]
 
 FILES = ("report.html", "report.json", "report.md", "report.sarif", "report.xml")
+TELLING = frozenset({"report.html", "report.json", "report.md"})
+"""Those that hold texts of the store where they are asked for."""
 
 
 def texts(it: Audit, *, show_text: bool = False, policy: str = FILE, day: date | None = None) -> dict[str, str]:
@@ -48,20 +51,32 @@ def texts(it: Audit, *, show_text: bool = False, policy: str = FILE, day: date |
 def write(it: Audit, folder: str | Path, **told: Any) -> list[Path]:
     """Write the five reports into a folder, each completely or not at all, and return their paths.
 
-    Takes what `texts` takes; raises what it raises, UsageError where the folder cannot be made, what `stores.atomic` raises,
-    and UnfinishedError when it was interrupted.
+    Takes what `texts` takes; with `show_text` nobody else may read those that hold texts (mode 0600). Raises what it raises,
+    UsageError where the folder cannot be made, what `stores.atomic` raises, and UnfinishedError when it was interrupted.
     """
     made = texts(it, **told)
     place = prepared(folder)
     try:
         for name, text in made.items():
-            with atomically(place / name) as part:
-                part.write_text(text, encoding="utf-8")
+            _write(place / name, text, private=bool(told.get("show_text")) and name in TELLING)
     except KeyboardInterrupt:
         raise UnfinishedError(
             f"interrupted while writing {place}: each file there is whole, not all are of this audit"
         ) from None
     return [place / name for name in made]
+
+
+def _write(path: Path, text: str, *, private: bool) -> None:
+    if private:
+        with suppress(OSError):  # none is there yet; else it would pass its rights on to the new one
+            path.chmod(0o600)
+    with atomically(path) as part:
+        if private:  # made anew, because somebody may have opened the one that others could read
+            part.unlink()
+            part.touch(0o600, exist_ok=False)
+        part.write_text(text, encoding="utf-8")
+    if private:
+        path.chmod(0o600)  # somebody else's report was there, whose rights could not be changed
 
 
 def prepared(folder: str | Path) -> Path:

@@ -2,7 +2,7 @@
 
 In    Audit, and whether texts may be shown
 Out   HTML that loads nothing, runs nothing and holds no text of the victim unless it is asked to
-Uses  audit, report.audit.charts (matplotlib), tables, words; jinja2
+Uses  audit, report.audit.charts (matplotlib), tables, words, safe; jinja2
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from crossvec.audit.ladder import HOLDS
 from crossvec.audit.standards import entries
 from crossvec.report.audit import tables, words
 from crossvec.report.audit.charts import charts
+from crossvec.safe import safe
 
 __all__ = ["html"]
 
@@ -49,7 +50,11 @@ def html(it: Audit, *, show_text: bool = False, day: date | None = None) -> str:
     outcomes = words.outcomes(it)
     store = words.clean(it.store["name"] or "this store")
     page = Environment(
-        loader=PackageLoader("crossvec.report.audit"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("crossvec.report.audit"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else safe(value),
     ).get_template("page.html.j2")
     return page.render(
         it=it,

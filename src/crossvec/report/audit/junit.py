@@ -45,11 +45,12 @@ def _attacker(it: Audit, rung: Rung) -> Iterator[Xml.Element]:
         return
     case = Xml.Element("testcase", name="translator", time=f"{rung.seconds:.3f}")
     if unread:
-        Xml.SubElement(case, "error", type="unread", message="no attacker was given anything to read the vectors with")
+        Xml.SubElement(case, "error", type="unread", message="no attack that reads the vectors came to a score")
     elif rung.status != "aligned":
         told = f"the translator is {rung.status}: what an attacker could read is not known"
         if rung.translator is None:
-            told = "the rows do not lie where the named model puts their texts: what an attacker could read is not known"
+            lie = "nothing shows that the rows" if rung.unwitnessed else "not all of the rows"
+            told = f"{lie} lie where the named model puts their texts: what an attacker could read is not known"
         Xml.SubElement(case, "error", type=rung.status, message=told).text = words.MORE
     yield case
 

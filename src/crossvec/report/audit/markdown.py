@@ -34,7 +34,7 @@ def markdown(it: Audit, *, show_text: bool = False, narrow: bool = False) -> str
     parts += [_table(one) for one in (tables.scores(it, narrow), *tables.tables(it, show_text=show_text)) if one.rows]
     parts += ["## What the attacker was given", _table(tables.rungs(it), titled=False)]
     if it.not_run:
-        lines = (f"- {probe}, on the rung {rung}: needs {needs}" for rung, probe, needs in it.not_run)
+        lines = (_safe(f"- {probe}, on the rung {rung}: needs {needs}") for rung, probe, needs in it.not_run)
         parts += ["## Not measured", "\n".join(lines)]
     if it.notes:
         parts += ["## Notes", "\n".join(f"- {_safe(note)}" for note in it.notes)]

@@ -137,7 +137,7 @@ def rungs(it: Audit) -> Table:
         if verdict:
             because.append(f"the attacker's own check: {verdict.status}, probability {verdict.probability:.2f}")
         attempts = f"{converged} of {tried}" if tried else ""
-        status = ARRIVED[rung.status] if rung.translator or rung.own else ""
+        status = "" if rung.name == "vectors" else ARRIVED[rung.status]
         rows.append((rung.name, HOLDS[rung.name], status, "; ".join(because), attempts))
     says = (
         "Each rung is an attacker. Where your own texts are known they decide whether the rows arrived where they can be read; "

@@ -2,18 +2,18 @@
 
 In    Audit
 Out   sentences, and one Outcome for each question on each rung; no text of the victim
-Uses  audit
+Uses  audit, safe
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from crossvec.audit import Audit, Finding, Reading
 from crossvec.audit.ladder import RungName
 from crossvec.audit.scores import Score
+from crossvec.safe import safe
 
 __all__ = [
     "METHOD",
@@ -39,6 +39,7 @@ MEANING = {
     "inconclusive": "This audit does not tell whether these vectors are safe: attacks were not carried out, or not for sure.",
     "nothing found": "None of the attacks tried here found more than a guess would. Other attacks may.",
 }
+ACCEPTED = "What the attacks tried here found is less than the policy fails on, or waived. Other attacks may find more."
 
 WHOM: dict[str, str] = {
     "vectors": "anybody who has the vectors",
@@ -109,6 +110,10 @@ MORE = (
     "Repeat with more rows, with --effort thorough, or with a reference whose texts are nearer to the store's; until then "
     "count on a leak."
 )
+WITNESS = (
+    "Give the store's own texts with --texts, which show whether its rows are those of the model named; until then count on a "
+    "leak."
+)
 AGAIN = "Audit again when the model, the data or who may read the store changes; a policy file makes it a gate in CI."
 
 METHOD = (
@@ -145,7 +150,7 @@ class Outcome:
 def meaning(it: Audit) -> str:
     """Return what the verdict means, in one sentence."""
     if it.verdict != "leaks":
-        return MEANING[it.verdict]
+        return ACCEPTED if it.findings and it.verdict == "nothing found" else MEANING[it.verdict]
     lowest = min((one.rung for one in failing(it)), key=[*WHOM].index)
     return f"{whom(lowest).capitalize()} learns something about the texts behind them."
 
@@ -173,7 +178,7 @@ def _probes(it: Audit) -> list[str]:
 def _state(it: Audit, reading: Reading, finding: Finding | None, status: str) -> State:
     if finding:
         return "waived" if finding.waiver else "leaks" if it.policy.fails(finding.severity) else "tolerated"
-    if not reading.scores:
+    if not reading.scores and not reading.unfinished:
         return "told"
     return "clear" if status == "aligned" and not reading.unfinished else "unknown"
 
@@ -219,7 +224,9 @@ def to_do(it: Audit) -> list[str]:
     steps = list(dict.fromkeys(told(one.probe).remedy for one in found))
     if found and not it.trials:
         steps.append(STRONGER)
-    if any(rung.status != "aligned" for rung in it.rungs):
+    if any(rung.unwitnessed for rung in it.rungs):
+        steps.append(WITNESS)
+    if any(rung.status != "aligned" and not rung.unwitnessed for rung in it.rungs):
         steps.append(MORE)
     steps += sorted(
         {f"{probe}, rung {rung}: {one.unfinished}." for (rung, probe), one in it.readings.items() if one.unfinished}
@@ -261,7 +268,7 @@ def shown(value: float | None) -> str:
 
 def clean(text: object) -> str:
     """Return one line of text that XML, SVG and tables can hold: names of stores and labels come from files."""
-    return re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+", " ", str(text)).strip()
+    return safe(text).strip()
 
 
 def settings(it: Audit) -> list[tuple[str, str]]:
