@@ -649,3 +649,32 @@ def test_a_cache_survives_kill_9(static: Path, tmp_path: Path) -> None:
         texts = [f"{i % 200} {i}" for i in range(last + 256)]
         assert cached.unseen(texts) == []
         assert np.array_equal(cached.encode(texts), cached.encoder.encode(texts))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "http://me:hunter2@127.0.0.1:1/v1",
+        " https://me:hunter2@models.example/v1",
+        "http:/me:hunter2@models.example/v1",
+        "https://hunter2@models.example/v1",
+        "openai:m@https:/me:hunter2@models.example/v1",
+        "openai:m@https://me:hunter2@models.example/v1?bogus=1",
+        "openai:m@https://me:hunter2@models.example/v1?dim=1&dim=2",
+        "openai:m@https://me:hun?hunter2@models.example/v1",
+        "static:http://me:hunter2@models.example/m",
+        "qdrant:/me:hunter2@models.example/m",
+    ],
+)
+def test_a_password_in_a_mistyped_name_is_not_repeated(name: str) -> None:
+    told = refusal(name)
+    assert "CROSSVEC_API_KEY" in told and "hunter2" not in told
+
+
+def test_a_models_path_with_the_signs_of_an_address_is_a_path(static: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openai")
+    for model in ("llama3:8b", "/models/llama:8b"):
+        assert encoders.open(f"openai:{model}@http://localhost:11434/v1").dim == 0
+    shutil.copytree(static, tmp_path / "a:b@c")
+    assert encoders.open(f"static:{tmp_path}/a:b@c").dim == encoders.open(f"static:{static}").dim
+    assert "no folder /nosuch/me@home" in refusal("static:/nosuch/me@home")

@@ -731,3 +731,66 @@ def test_rows_keep_ids_and_payload_on_the_way_to_another_format(tmp_path: Path, 
     read = other.load()
     assert np.array_equal(read.array(), space.array())
     assert read.ids == space.ids and read.records() == space.records()
+
+
+# --- what others have written, and what somebody has mistyped
+
+
+def dataset(place: Path) -> Path:
+    """A sound folder of ten rows in one file; return the file that lists it."""
+    stores.open(f"datasets://{place}").write([Space.of(cloud(), list(range(10)))])
+    return place / "state.json"
+
+
+@pytest.mark.parametrize(
+    "name", ["{elsewhere}/data-00000.arrow", "../elsewhere/data-00000.arrow", "out/data-00000.arrow", ".."]
+)
+def test_a_dataset_that_lists_a_file_outside_its_folder_is_refused(tmp_path: Path, name: str) -> None:
+    dataset(tmp_path / "elsewhere")
+    state = dataset(tmp_path / "a")
+    (tmp_path / "a" / "out").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    listed = [{"filename": name.format(elsewhere=tmp_path / "elsewhere")}]
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"_data_files": listed}))
+    for ask in ("describe", "load"):
+        with pytest.raises(StoreError, match="leads out of its folder"):
+            getattr(stores.open(f"datasets://{tmp_path}/a"), ask)()
+
+
+def test_a_dataset_whose_files_are_links_as_hubs_keep_them_is_read(tmp_path: Path) -> None:
+    dataset(tmp_path / "a")
+    (shard,) = (tmp_path / "a").glob("*.arrow")
+    (tmp_path / "blobs").mkdir()
+    shard.rename(tmp_path / "blobs" / "0a1b2c")
+    shard.symlink_to(tmp_path / "blobs" / "0a1b2c")
+    assert np.array_equal(stores.open(f"datasets://{tmp_path}/a").load().array(), cloud())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        " qdrant://me:hunter2@localhost/books",
+        "\tqdrant://hunter2@localhost/books?rows=x",
+        '"pgvector://me:hunter2@localhost/db/books"',
+        "qdrant:/me:hunter2@localhost/books",
+        "qdrant:me:hunter2@localhost/books",
+        "redis:/me:hunter2/with?signs@localhost/books.npy",
+        "pgvector:///me:hunter2@localhost/db/books",
+        "nosuch:/me:hunter2@localhost/books",
+        " milvus://h/c?access_token=hunter2&rows=x",
+        "qdrant//me:hunter2@localhost/books",
+        "me:hunter2@localhost/books",
+    ],
+)
+def test_a_mistyped_address_with_a_secret_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(StoreError) as refused:
+        stores.open(url)
+    assert "hunter2" not in str(refused.value) + refused.value.hint
+
+
+@pytest.mark.parametrize("name", ["me@home/rows.npy", "a:b@c.npy", "a/x:y@z/rows.npy", "qdrant:/me:b@c/rows.npy"])
+def test_a_path_with_the_signs_of_an_address_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    np.save(name, cloud())
+    assert len(stores.open(name).load()) == 10
+    assert len(stores.open(f"{name}?rows=0:3").load()) == 3

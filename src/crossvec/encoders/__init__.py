@@ -12,6 +12,7 @@ encoder promises what tests/contract/test_encoder.py states.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -181,6 +182,10 @@ ENCODERS: dict[str, str] = {
 """Built-in families: what stands before the first `:` of a name. Installed packages add theirs under the entry points
 `crossvec.encoders`: the name is a family, the value a class or function that takes a Request and returns an Encoder."""
 
+SIGNED_IN = re.compile(r"(https?:/*|://)[^/?@]+@|:/+[^@]*:(?!\d{1,5}[/?])[^@]*@(?!https?:)", re.IGNORECASE)
+"""An address with a user, or with a user and a password, even where a slash is missing. A model's own path may stand before the
+@ of an endpoint: openai:/models/llama:8b@http://localhost/v1."""
+
 
 def open(name: str | os.PathLike[str], *, send_texts: bool = False, download: bool = False, device: str = "auto") -> Encoder:
     """Return the encoder that a name, or a model's folder, stands for.
@@ -191,6 +196,7 @@ def open(name: str | os.PathLike[str], *, send_texts: bool = False, download: bo
     is no such model here.
     """
     name = os.fspath(name)
+    _refuse_secrets(name)
     whole, query = (name, "") if Path(name).is_dir() else name.partition("?")[::2]
     family, _, model = whole.partition(":")
     if family not in names():
@@ -199,6 +205,16 @@ def open(name: str | os.PathLike[str], *, send_texts: bool = False, download: bo
     if len(dict(pairs)) < len(pairs):
         raise UsageError(f"{whole} gives an option twice", "give each option once, joined with &")
     return cast(Encoder, _door(family)(Request(name, model, dict(pairs), device, download, send_texts)))
+
+
+def _refuse_secrets(name: str) -> None:
+    """Raise UsageError, which repeats nothing of it, for a name that holds an address with a user or password.
+
+    Whatever the family: errors repeat names. A folder that is there is a folder, whatever is in its name.
+    """
+    places = (name, name.partition(":")[2], name.partition("?")[0], name.partition("?")[0].partition(":")[2])
+    if SIGNED_IN.search(name) and not any(map(os.path.exists, places)):
+        raise UsageError("an endpoint's address holds a user or password", "put the key into CROSSVEC_API_KEY instead")
 
 
 def names() -> list[str]:

@@ -11,6 +11,7 @@ files promises what tests/contract/test_store.py states, every database what tes
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -21,7 +22,7 @@ from urllib.parse import quote
 
 from crossvec.errors import StoreError, did_you_mean
 from crossvec.space import BATCH_ROWS, Space
-from crossvec.stores.address import Address
+from crossvec.stores.address import SECRETS, Address
 from crossvec.stores.places import hint_for, scheme_of
 
 __all__ = ["DATABASES", "STORES", "Address", "Description", "Store", "names", "open"]
@@ -64,6 +65,9 @@ DATABASES: dict[str, str] = {
 Installed packages add stores under the entry points `crossvec.stores`: the name is a suffix (".lance") or a URL's scheme
 ("qdrant"), the value a class or function that takes an Address and returns a Store.
 """
+
+LIKE_AN_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/*)(.*)", re.DOTALL)
+USER = re.compile(r"[^/@]*:[^/@]*@")
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ def open(url: str | Path) -> Store:
     Options follow a `?`: `rows=0:36000` (half-open), `column=`, `key=` and `id=` where a file holds several things, `keep=ids`
     or `keep=vectors` to leave payload, or ids too, behind, `bad_rows=drop`, and `dtype=float16` when writing.
     """
+    _refuse_hidden_secrets(str(url))
     address = Address.parse(url)
     name = address.scheme
     if name == "file":
@@ -143,6 +148,23 @@ def names() -> list[str]:
     return [*built_in, *sorted(e.name for e in entry_points(group="crossvec.stores") if e.name not in built_in)]
 
 
+def _refuse_hidden_secrets(url: str) -> None:
+    """Raise StoreError for a mistyped address with a secret, as for a right one: with a blank before it, a slash too few, ….
+
+    It would be taken for a path, and repeated in messages. A path that is there is a path, whatever is in its name.
+    """
+    found = LIKE_AN_ADDRESS.search(url)
+    if not found or os.path.exists(url) or os.path.exists(url.partition("?")[0]):
+        return
+    scheme, slashes, rest = found[1].lower(), found[2], found[3]
+    if not found.start() and len(slashes) > 1:  # no mistake, but for a host after the third slash
+        mistaken = len(slashes) > 2 and scheme in SECRETS and USER.match(rest) is not None
+    else:
+        mistaken = scheme in DATABASES or (slashes != "" and scheme != "file")
+    if mistaken:
+        Address.parse(f"{scheme}://{rest}")
+
+
 def _suffix(path: Path) -> str:
     known = (name for name in names() if name.startswith(".") and path.name.lower().endswith(name))
     return max(known, key=len, default=path.suffix.lower())
@@ -157,11 +179,12 @@ def _door(name: str, address: Address) -> Any:
             return entry.load()
     if address.scheme != "file":
         raise StoreError(f"crossvec knows no store {name}://", did_you_mean(name, names()))
+    place = USER.sub("…@", address.place)  # it may be an address without its scheme
     if told := hint_for(Path(address.place)):
-        raise StoreError(f"{address.place} is {told[0]}", told[1])
+        raise StoreError(f"{place} is {told[0]}", told[1])
     if not name:
         what = "is a folder" if os.path.isdir(address.place) else "has no suffix that tells its format"
         suffixes = ", ".join(known for known in names() if known.startswith("."))
-        raise StoreError(f"{address.place} {what}", f"name a file that ends in one of {suffixes}")
+        raise StoreError(f"{place} {what}", f"name a file that ends in one of {suffixes}")
     hint = "unpack it first" if name in (".gz", ".zip", ".zst", ".bz2", ".xz") else did_you_mean(name, names())
-    raise StoreError(f"crossvec cannot read or write {name} files, such as {address.place}", hint)
+    raise StoreError(f"crossvec cannot read or write {name} files, such as {place}", hint)

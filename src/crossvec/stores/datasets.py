@@ -42,7 +42,7 @@ class DatasetFolder(ShardFolder):
         if not (client.path / STATE).is_file():
             return None
         state = json.loads((client.path / STATE).read_text(encoding="utf-8"))
-        shards = [client.path / it["filename"] for it in state["_data_files"]]
+        shards = [_inside(client.path, it["filename"]) for it in state["_data_files"]]
         if not shards:
             raise StoreError(f"{client.path} lists no files of rows", "save the dataset anew")
         told = (self._rows(shards[0])[1].metadata or {}).get(METRIC.encode())
@@ -75,6 +75,17 @@ class DatasetFolder(ShardFolder):
     def _next(self, shards: list[Path]) -> Path:
         taken = {shard.name for shard in shards}
         return next(self.path / name for at in range(len(shards), 10**9) if (name := f"data-{at:05}.arrow") not in taken)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return a file that the folder lists; raises StoreError where it lies elsewhere.
+
+    Its own folder is what counts, as in stores.vdf: where a hub keeps its downloads every file is a link to one elsewhere.
+    """
+    shard = folder / name
+    if shard.name == ".." or not shard.parent.resolve().is_relative_to(folder.resolve()):
+        raise StoreError(f"{folder / STATE} leads out of its folder, to {name}", "move the files into it")
+    return shard
 
 
 def _write(path: Path, content: object) -> None:
