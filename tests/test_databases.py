@@ -69,6 +69,12 @@ def test_an_address_with_a_secret_is_refused_by_the_name_of_the_variable(url: st
     assert SECRETS[url.partition(":")[0]] in refused.value.hint
 
 
+def test_a_file_of_another_machine_is_refused_without_the_password() -> None:
+    with pytest.raises(StoreError, match="another machine, host") as refused:
+        stores.open("file://me:hunter2@host/x.npy")
+    assert "hunter2" not in str(refused.value) + refused.value.hint
+
+
 @pytest.mark.parametrize(
     "url", ["qdrant://h/c?key=hunter2", "redis://h/c?pass=hunter2", "qdrant://h/c?key=hunter2&key=hunter2"]
 )

@@ -68,7 +68,8 @@ class Address:
         if scheme == "file" and match:
             host, slash, path = place.partition("/")
             if host not in ("", "localhost"):
-                raise StoreError(f"{url} names another machine, {host}", f"for a file here write file:///{host}/…")
+                host = host.rpartition("@")[2]  # a password is not repeated
+                raise StoreError(f"file://{host}/… names another machine, {host}", f"for a file here write file:///{host}/…")
             place = unquote(slash + path)
         if not place or "\0" in place:
             raise StoreError(f"{url!r} names no place", "give a file such as vectors.npy")
