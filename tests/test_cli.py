@@ -165,6 +165,13 @@ def test_what_plugins_tell_of_an_aligner_can_be_typed_back_and_fits_the_same(cro
     assert all(re.search(rf"^{row['name']} .*{re.escape(row['takes'])} *$", shown, re.MULTILINE) for row in told)
 
 
+@pytest.mark.parametrize("name", ["vec2vec", "universal", "moments"])
+def test_plugins_tell_what_an_aligner_is_line_by_line(crossvec: Run, name: str) -> None:
+    shown = [one.rstrip() for one in crossvec("plugins", name)[1].splitlines()]
+    lines = aligners.about(name)["about"].splitlines()
+    assert shown[: len(lines)] == lines and len(lines) > 1
+
+
 def test_plugins_tell_the_name_of_a_folder_as_it_was_typed(crossvec: Run) -> None:
     assert re.search(r"^checkpoint +Runs/A +words", crossvec("plugins", "vec2vec", "-s", "checkpoint=Runs/A")[1], re.MULTILINE)
 

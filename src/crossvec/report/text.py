@@ -197,7 +197,8 @@ def aligner(told: Mapping[str, Any]) -> RenderableType:
     for row in told["settings"]:
         value = row["value"]
         table.add_row(row["name"], str(value).lower() if value is None or isinstance(value, bool) else str(value), row["takes"])
-    return Group(line(told["about"]), Text(), table, following(f"crossvec fit A B -o OUT -a {told['name']} -s NAME=VALUE"))
+    lines = map(line, told["about"].split("\n"))
+    return Group(*lines, Text(), table, following(f"crossvec fit A B -o OUT -a {told['name']} -s NAME=VALUE"))
 
 
 def bars(title: str, values: Mapping[str, float], most: float = 1.0) -> RenderableType:
