@@ -82,6 +82,8 @@ def test_the_object_has_the_keys_of_the_contract(crossvec: Run, here: Path) -> N
     code, out, _ = crossvec(*words, "--run")
     told = json.loads(out)
     assert set(told) >= CONTRACT
+    assert list(told) == list(dry), "a script reads both alike"
+    assert (dry["dest"], dry["journal"], dry["verification"]) == (told["dest"], told["journal"], None)
     assert (told["rows_read"], told["rows_written"], told["skipped"]) == (600, 600, [])
     assert 0 <= told["retention"]["low"] <= told["retention"]["recall_at_10"] <= told["retention"]["high"] <= 1
     assert told["retention"]["recall_at_10"] == pytest.approx(dry["retention"]["recall_at_10"], abs=1e-3)
@@ -178,6 +180,23 @@ def test_what_cannot_be_done_is_refused_in_two_lines(crossvec: Run, here: Path, 
     assert (code, out, len(lines)) == (2, "", 2)
     assert lines[0].startswith("error: ") and lines[1].startswith("hint: ") and says in err
     assert not Path("m.parquet").exists()
+
+
+@pytest.mark.parametrize("other", ["{here}/old.parquet", "./../{here.name}/old.parquet", "link.parquet", "link/old.parquet"])
+def test_the_source_by_another_path_is_never_told_to_be_deleted(crossvec: Run, here: Path, other: str) -> None:
+    Path("link.parquet").symlink_to("old.parquet")
+    Path("link").symlink_to(here)
+    code, _, err = crossvec("migrate", "old.parquet", other.format(here=here), "--translator", "t", "--run")
+    assert code == 2 and "is the source itself" in err and "delete" not in err
+    assert len(stores.open("old.parquet").load()) == 600
+
+
+def test_an_encoder_that_is_not_the_translators_is_refused_by_its_dimension(crossvec: Run, texts: Path) -> None:
+    old = stores.open("old.parquet").load()
+    fit(old, Space.of(old.array()[:, :5]), "ridge", pairs=np.stack([np.arange(900)] * 2, axis=1)).save("five")
+    words = "--translator", "five", "--encoder", "static:model", "--text-field", "body"
+    code, _, err = crossvec("migrate", "old.parquet", "new.parquet", *words)
+    assert code == 2 and "dimensions; this translator writes 5" in err and "hint: " in err
 
 
 def test_two_migrations_may_share_a_translator(crossvec: Run, here: Path) -> None:

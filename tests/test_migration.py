@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
 import pytest
 import servers
 import torch
@@ -27,7 +32,9 @@ from crossvec.migration.reading import digest, pages, sample
 from crossvec.space import Space, python_values
 from crossvec.stores.collection import Collection
 from crossvec.stores.documents import columns, documents
+from crossvec.stores.files import FileStore
 from crossvec.stores.pgvector import PgvectorTable
+from crossvec.stores.sampling import tolerant
 from crossvec.translator import Translator
 
 N = 200
@@ -395,6 +402,50 @@ def test_a_store_under_another_name_is_known_as_the_source(worlds: World, transl
     assert added.verification.good and added.verification.rows == N + 3
 
 
+@pytest.mark.parametrize("scheme", ["duckdb", "sqlite", "chroma", "lancedb"])
+def test_a_database_by_another_spelling_is_known_as_the_source(
+    worlds: World, translator: Translator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """Who is told that it holds rows deletes it, and has deleted the source."""
+    pytest.importorskip({"sqlite": "apsw", "chroma": "chromadb"}.get(scheme, scheme))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    inside = "file.db/docs" if scheme in ("duckdb", "sqlite") else "db/docs"
+    source = f"{scheme}://{tmp_path}/data/{inside}"
+    stores.open(source).write([rows(worlds, 30)])
+    for other in (f"./data/{inside}", f"{tmp_path}/link/../data/{inside}", f"{tmp_path}/link/{inside}"):
+        for taken in (source, f"{source}?rows=5:20"):
+            with pytest.raises(UsageError, match="is the source itself.*never in place") as refused:
+                moved(taken, f"{scheme}://{other}", translator, tmp_path / "j.json")
+            assert "delete" not in refused.value.hint and "upsert" not in refused.value.hint
+    assert len(by_id(source)) == 30
+
+
+def test_a_duckdb_table_is_one_by_any_case_of_its_name(worlds: World, translator: Translator, tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    source = f"duckdb://{tmp_path}/file.db/Docs"
+    stores.open(source).write([rows(worlds, 30)])
+    assert by_id(f"duckdb://{tmp_path}/file.db/MAIN.DOCS").keys() == by_id(source).keys()
+    with pytest.raises(UsageError, match="never in place"):
+        moved(source, f"duckdb://{tmp_path}/file.db/DOCS", translator, tmp_path / "j.json")
+    for name in ("É", "é"):  # two tables, to DuckDB
+        stores.open(f"duckdb://{tmp_path}/file.db/{name}").write([rows(worlds, 3)])
+    assert len(by_id(f"duckdb://{tmp_path}/file.db/é")) == 3
+
+
+def test_a_duckdb_address_without_a_table_is_told_to_name_one(
+    worlds: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("duckdb")
+    monkeypatch.chdir(tmp_path)
+    stores.open("duckdb://./app.duckdb/docs").write([rows(worlds, 3)])
+    for place in ("./app.duckdb", f"{tmp_path}/app.duckdb"):
+        with pytest.raises(StoreError, match="names no table") as refused:
+            stores.open(f"duckdb://{place}").describe()
+        assert refused.value.hint == f"write duckdb://{place}/TABLE"
+
+
 def test_the_alias_that_applications_ask_is_pointed_at_the_new_collection(
     worlds: World, translator: Translator, tmp_path: Path
 ) -> None:
@@ -483,6 +534,32 @@ def test_wrong_dimensions_are_refused_by_name(worlds: World, translator: Transla
     assert "inverse" in refused.value.hint
 
 
+class Model:
+    """An encoder that keeps what it is asked to embed."""
+
+    name, version = "minilm", ""
+
+    def __init__(self, dim: int, told: int) -> None:
+        self.gives, self.dim, self.asked = dim, told, list[str]()
+
+    def encode(self, texts: Sequence[str], *, query: bool = False, progress: Any = None) -> np.ndarray:
+        self.asked += texts
+        return np.ones((len(texts), self.gives), np.float32)
+
+
+@pytest.mark.parametrize(("told", "asked"), [(7, []), (0, ["dimension"])])
+def test_an_encoder_of_another_dimension_is_refused_before_any_text_is_paid_for(
+    worlds: World, translator: Translator, tmp_path: Path, told: int, asked: list[str]
+) -> None:
+    stores.open(tmp_path / "old.jsonl").write([rows(worlds)])
+    source, dest, model = stores.open(tmp_path / "old.jsonl"), stores.open(tmp_path / "new.jsonl"), Model(7, told)
+    with pytest.raises(TranslatorError, match="minilm gives 7 dimensions; this translator writes 20"):
+        plan(source, dest, Evidence(translator, encoder=model, field="title"))
+    with pytest.raises(SpaceError, match="has 20 dimensions, and minilm gives 7"):
+        plan(source, dest, Evidence(target=Space.of(worlds.y, name="new"), encoder=model, field="title"))
+    assert model.asked == 2 * asked
+
+
 def test_ragged_rows_are_an_error_and_not_lost(pgvector: servers.Database, worlds: World, translator: Translator) -> None:
     source = place(pgvector)
     stores.open(source).write([Space.of(worlds.x[500:600], list(range(100)))])
@@ -564,6 +641,37 @@ def test_a_sample_of_a_large_store_comes_from_all_over_it(database: servers.Data
         parts = np.histogram(drawn.numbers, bins=10, range=(0, 1000))[0]
         assert parts.min() > 0
         assert all(np.allclose(stored[i][0], row) for i, row in zip(drawn.ids, drawn.vectors, strict=True))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".jsonl", ".jsonl.gz"])
+def test_a_sample_is_of_the_same_rows_whatever_the_file(worlds: World, tmp_path: Path, suffix: str) -> None:
+    x = worlds.x.copy()
+    x[[3, 400, 401, 777]] = np.nan
+    np.save(tmp_path / "old.npy", x)
+    lines = [json.dumps({"vector": None if np.isnan(row).any() else row.tolist()}) for row in x]
+    (tmp_path / "old.jsonl").write_text("\n".join(lines))
+    (tmp_path / "old.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    for end, write in ((".parquet", pq.write_table), (".arrow", pa.feather.write_feather)):
+        table = pa.table({"vector": pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1])})
+        write(table, str(tmp_path / f"old{end}"), **({"row_group_size": 130} if end == ".parquet" else {}))
+    for part, want in (("", 90), ("", 240), ("?rows=100:900", 90), ("", 900)):
+        one, other = (sample(tolerant(stores.open(f"{tmp_path}/old{end}{part}")), want) for end in (".npy", suffix))
+        assert (one.numbers, one.bad) == (other.numbers, other.bad)
+        assert np.array_equal(one.vectors, other.vectors)
+
+
+def test_the_time_to_read_is_that_of_rows_in_a_row(worlds: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks are looked for one by one, and what that takes says nothing of a reading of all rows."""
+    np.save(tmp_path / "old.npy", worlds.x)
+    opened, slow = FileStore._opened, 0.02
+
+    def slowly(store: FileStore) -> Any:
+        time.sleep(slow)
+        return opened(store)
+
+    monkeypatch.setattr(FileStore, "_opened", slowly)
+    drawn = sample(stores.open(tmp_path / "old.npy"), 64)
+    assert len(drawn) == 64 and 1000 / drawn.rate < 64 * slow
 
 
 def test_texts_are_found_in_a_field_that_no_early_row_has(database: servers.Database, worlds: World) -> None:

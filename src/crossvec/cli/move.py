@@ -145,7 +145,7 @@ def migrate(
         if run:
             outcome = migration.migrate(place, there, plan, path, least=min_retention, batch=batch, progress=step)
     if not run:
-        record = told.planned_record(plan, min_retention, folder) | _names(plan.switch)
+        record = told.planned_record(plan, min_retention, folder, str(path)) | _names(plan.switch)
         options.out(format, record, lambda: told.planned(plan, min_retention))
         if format == "text":
             options.advise(f"nothing was written to {dest}")

@@ -27,7 +27,7 @@ from crossvec.migration.gate import Gate, Retention, deciding, judge
 from crossvec.migration.journal import LISTED, Journal, fingerprint
 from crossvec.migration.plan import Plan, Probe, dest_metric, estimate
 from crossvec.migration.reading import Sample, sample
-from crossvec.migration.transfer import refuse_gone, refuse_taken, transfer
+from crossvec.migration.transfer import refuse_gone, refuse_itself, refuse_taken, transfer
 from crossvec.migration.verification import Verification, verify
 from crossvec.space import BATCH_ROWS, Space
 from crossvec.stores import Store
@@ -120,6 +120,8 @@ def plan(
         raise UsageError("an encoder needs texts to embed", "give --texts FILE, or --text-field NAME of the payload")
     if evidence.encoder is None and evidence.query_texts:
         raise UsageError("texts of queries need the new model", "give --encoder NAME, and --texts FILE")
+    if journal is None:
+        refuse_itself(source, dest)  # before they are opened: some databases lock what is opened twice
     turn = switching.planned(source, dest) if switch else None
     with opened(source, dest):
         if journal is None:
@@ -142,6 +144,8 @@ def _planned(
 ) -> Plan:
     told = source.describe()
     given = evidence.translator
+    if evidence.encoder is not None:
+        learning.check_encoder(evidence.encoder, given, None if given else evidence.target)
     progress("reading a sample", 0.0)
     drawn = sample(source, max(rows, ENOUGH_ROWS) if given is None and evidence.target else 2 * rows, seed, evidence.field)
     if given is not None:

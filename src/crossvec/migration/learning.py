@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from crossvec.encoders import Encoder, Step
-from crossvec.errors import SpaceError, UsageError
+from crossvec.errors import SpaceError, TranslatorError, UsageError
 from crossvec.fitting import fit
 from crossvec.migration.gate import Retention, neighbours, retention
 from crossvec.migration.journal import id_hash
@@ -26,7 +26,7 @@ from crossvec.space import Space
 from crossvec.texts import Texts
 from crossvec.translator import Translator
 
-__all__ = ["FEWEST", "MEASURED", "SEEN", "Truth", "embedded", "learned", "measured", "worth"]
+__all__ = ["FEWEST", "MEASURED", "SEEN", "Truth", "check_encoder", "embedded", "learned", "measured", "worth"]
 
 FEWEST = 24
 """Rows that a search for the best ten needs to be told from chance."""
@@ -36,6 +36,8 @@ MEASURED = Path(__file__).with_name("measured.json")
 
 SEEN = "learned_from_ids"
 """Where a card keeps the hashes of the ids of the rows that were learned from, so that none of them is scored on."""
+
+WORD = "dimension"
 
 COUNTS = (30, 100, 300, 1000, 3000)
 """Numbers of pairs whose worth is measured, as far as there are that many."""
@@ -55,6 +57,24 @@ class Truth:
     def take(self, index: Int[np.ndarray, " q"]) -> Truth:
         """Return some of them."""
         return Truth(self.at[index], self.vectors[index])
+
+
+def check_encoder(encoder: Encoder, translator: Translator | None, target: Space | None) -> None:
+    """Raise TranslatorError, or SpaceError, when the encoder's rows are not of the dimension that the new model has here.
+
+    One that does not tell its dimension embeds one word, as one behind an endpoint does when it is opened.
+    """
+    dim = encoder.dim or encoder.encode([WORD]).shape[1]
+    if translator is not None and dim != translator.target.dim:
+        raise TranslatorError(
+            f"{encoder.name} gives {dim:,} dimensions; this translator writes {translator.target.dim:,}",
+            "use the model that its target was made with",
+        )
+    if target is not None and dim != target.dim:
+        raise SpaceError(
+            f"{target.name} has {target.dim:,} dimensions, and {encoder.name} gives {dim:,}",
+            "the target store and the encoder are to be the same model",
+        )
 
 
 def embedded(
@@ -115,11 +135,6 @@ def learned(sample: Sample, target: Space | None, truth: Truth | None, name: str
     if target is None:
         whole, first = Space.of(truth.vectors, name="the new model"), 0
     else:
-        if target.dim != truth.vectors.shape[1]:
-            raise SpaceError(
-                f"{target.name} has {target.dim:,} dimensions, and the encoder gives {truth.vectors.shape[1]:,}",
-                "the target store and the encoder are to be the same model",
-            )
         whole, first = Space.of(np.concatenate([target.array(), truth.vectors]), name=target.name), len(target)
     pairs = np.stack([truth.at, first + np.arange(len(truth))], axis=1)
     translator = fit(source, whole, pairs=pairs, progress=progress, carries="rows", **how)

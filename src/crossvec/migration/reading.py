@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,8 @@ class Sample:
     """Rows from all over a store, in the store's order.
 
     `vectors` (n, d); `ids` are the rows' ids, or their numbers where they have none; `digests` stand for their payload; `texts`
-    are the values of one payload field where one was asked for. `payload_bytes` is the mean a row, `rate` the rows read a
-    second, `bad` the numbers of rows met that have no usable vector.
+    are the values of one payload field where one was asked for. `payload_bytes` is the mean a row, `rate` the rows a second
+    that are read in a row, `bad` the numbers of rows met that have no usable vector.
     """
 
     vectors: Float32[np.ndarray, "n d"]
@@ -109,14 +110,14 @@ def sample(store: Store, want: int, seed: int = 0, field: str | None = None) -> 
         raise SpaceError(f"{told.url} holds no rows: there is nothing to migrate", "name a collection that holds some")
     whole = told.rows <= WHOLE * want
     drawn = first_row(store) + np.random.default_rng(seed).permutation(told.rows)[:want] if whole else None
-    started, met, size = time.perf_counter(), 0, 0
+    size, took = 0, []
     held: list[Space] = []
     digests: list[str] = []
     texts: list[str | None] = []
     bad: list[int] = []
     fields: set[str] = set()
-    for space in _read(store, told.rows, want, whole):
-        met += len(space) + len(space.dropped)
+    for space, seconds in _timed(_read(store, told.rows, want, whole)):
+        took.append((len(space) + len(space.dropped), seconds))
         bad += space.dropped
         if drawn is not None:
             space = space.take(np.flatnonzero(np.isin(np.asarray(space.numbers, np.int64), drawn)))
@@ -140,9 +141,29 @@ def sample(store: Store, want: int, seed: int = 0, field: str | None = None) -> 
         digests,
         texts,
         size / len(digests),
-        met / max(time.perf_counter() - started, 1e-9),
+        _rate(took if whole else _first(store)),
         tuple(bad),
     )
+
+
+def _timed(batches: Iterator[Space]) -> Iterator[tuple[Space, float]]:
+    """Yield batches with the seconds that each took to come, whatever is done with them meanwhile."""
+    started = time.perf_counter()
+    for space in batches:
+        yield space, time.perf_counter() - started
+        started = time.perf_counter()
+
+
+def _first(store: Store) -> list[tuple[int, float]]:
+    """Return rows and seconds of the first two batches: blocks tell no pace, each of which is looked for anew."""
+    with opened(store):
+        return [(len(space) + len(space.dropped), seconds) for space, seconds in islice(_timed(store.read()), 2)]
+
+
+def _rate(took: list[tuple[int, float]]) -> float:
+    """Return the rows a second of the last of the largest batches: the first pays for opening, a short one tells little."""
+    rows, seconds = max(reversed(took), key=lambda it: it[0])
+    return rows / max(seconds, 1e-9)
 
 
 def _read(store: Store, rows: int, want: int, whole: bool) -> Iterator[Space]:

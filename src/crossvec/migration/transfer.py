@@ -10,11 +10,13 @@ is written whole and atomically instead: killed, it leaves nothing, and begins a
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from crossvec.migration.journal import Journal, id_hash
 from crossvec.migration.reading import usable
 from crossvec.space import BATCH_ROWS, Space, python_values
 from crossvec.stores import Description, Store
-from crossvec.stores.address import with_option
+from crossvec.stores.address import Address, same_place, with_option
 from crossvec.stores.collection import Collection
 from crossvec.stores.sampling import tolerant
 from crossvec.translator import Translator
@@ -33,27 +35,43 @@ NO_VECTOR = "no vector, or one that is not finite or all zeros"
 SEEN_ALIKE = 16  # rows that two addresses are compared by
 
 
-def refuse_taken(source: Store, dest: Store) -> None:
-    """Raise UsageError when the destination is the source itself, and StoreError when it holds something already."""
+def refuse_itself(source: Store, dest: Store) -> None:
+    """Raise UsageError when the destination's address leads to the source, however it is spelled."""
     here, there = getattr(source, "address", None), getattr(dest, "address", None)
-    if here is not None and there is not None and (here.scheme, here.place) == (there.scheme, there.place):
+    if here is not None and there is not None and _one_place(here, there):
         raise _in_place(there.url)
+
+
+def refuse_taken(source: Store, dest: Store) -> None:
+    """Raise UsageError when the destination is the source by another name, and StoreError when it holds something already."""
     if isinstance(dest, Collection):
         if dest.address.rows is not None:
             raise StoreError(f"{dest.address.url} cannot be written: a destination takes no row slice", "leave rows= out")
         if dest.exists() and (rows := dest.count()):
+            if isinstance(source, Collection) and _alike(source, dest):  # first: who is told to delete it may
+                raise _in_place(dest.address.url, "begins with the source's rows: it is the source itself, or a copy")
             if dest.address.options.get("mode") != "upsert":
                 hint = f"name a new collection, or add to this one: {with_option(dest.address.url, 'mode=upsert')}"
                 raise StoreError(f"{dest.address.url} already holds {rows:,} rows", hint)
-            if isinstance(source, Collection) and _alike(source, dest):
-                raise _in_place(dest.address.url)
-    elif there is not None and there.scheme == "file" and Path(there.place).exists():
+        return
+    there = getattr(dest, "address", None)
+    if there is not None and there.scheme == "file" and Path(there.place).exists():
         raise StoreError(f"{there.place} exists already", "name a new file, or delete it")
 
 
-def _in_place(url: str) -> UsageError:
+def _one_place(here: Address, there: Address) -> bool:
+    """Tell whether two addresses name one place, without opening it: links and relative paths are followed on this machine."""
+    if here.scheme != there.scheme:
+        return False
+    if here.place == there.place or same_place(here.url, there.url):
+        return True
+    on_disk = here.scheme != "file" and not (here.split()[0] or there.split()[0])
+    return on_disk and len({os.path.realpath(unquote(it.place)) for it in (here, there)}) == 1
+
+
+def _in_place(url: str, what: str = "is the source itself") -> UsageError:
     return UsageError(
-        f"{url} is where the rows come from: crossvec migrates to a new collection, never in place",
+        f"{url} {what}; crossvec migrates to a new store, never in place: the old rows would be lost",
         "name a new one beside it, check it, then point your application at it (see docs/migrate.md)",
     )
 

@@ -24,17 +24,24 @@ MEANING = {
 NOTHING = {"recall_at_10": None, "low": None, "high": None, "basis": None}
 
 
-def planned_record(it: Plan, least: float, translator: str) -> dict[str, Any]:
-    """Return what a dry run prints: the keys of the contract, with nothing read or written, and the plan."""
+def planned_record(it: Plan, least: float, translator: str, journal: str) -> dict[str, Any]:
+    """Return what a dry run prints: the keys of `migrated_record`, null where only a run can tell."""
     return {
         "dry_run": True,
         "rows_read": 0,
         "rows_written": 0,
         "skipped": [],
+        "skipped_rows": 0,
         "retention": it.expected.to_json() if it.expected else NOTHING,
         "gate": it.gate(least),
         "min_retention": least,
+        "verification": None,
+        "scores": {name: one.to_json() for name, one in it.scores.items()},
+        "resumed_after": it.resumes,
+        "seconds": None,
+        "dest": it.dest,
         "translator": translator,
+        "journal": journal,
         "doubts": list(it.doubts),
         "notes": list(it.notes),
         "plan": it.to_json(),

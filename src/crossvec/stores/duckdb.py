@@ -40,6 +40,7 @@ INTEGERS |= {"UINTEGER"}
 KEYS = INTEGERS | {"VARCHAR", "UUID"}
 ID_NAMES = ("id", "_id", "ids")
 AHEAD_BYTES = 1 << 26  # vectors fetched by one query: each query scans the keys of the whole table
+AHEAD_PAGES = 64
 CONFIG = {"autoinstall_known_extensions": False}
 COLUMNS = """
     SELECT column_name, data_type, comment FROM duckdb_columns()
@@ -111,6 +112,10 @@ class DuckdbTable(Switching):
     def _connect(self) -> Any:
         if self.address.split()[0]:
             raise StoreError(f"{self.address.url} names a server, and DuckDB has none", "write duckdb:///folder/file.db/table")
+        if self.path.is_dir():
+            told = f"{self.address.url} names no table: {self.path} is a folder, and no file of DuckDB"
+            whole = (self.path / self.name).is_file()
+            raise StoreError(told, f"write duckdb://{self.address.place if whole else '/folder/file.db'}/TABLE")
         return File(self.path, self.client_library())
 
     def _shared(self) -> Hashable:
@@ -127,14 +132,15 @@ class DuckdbTable(Switching):
     def _look(self, client: Any) -> Layout | None:
         if not client.path.exists():
             return None
-        columns = client.sql(COLUMNS, self.schema, self.name.rpartition(".")[2]).to_pylist()
+        place = self._spelled(client)
+        columns = client.sql(COLUMNS, *place).to_pylist()
         if not columns:
             return None
         kinds = {row["column_name"]: row["data_type"] for row in columns}
         comments = {row["column_name"]: (row["comment"] or "").removeprefix(COMMENT) for row in columns}
         named = [name for name, kind in kinds.items() if VECTORS.fullmatch(kind)]
         vector = chosen(named, self)
-        key, unique = self._key_column(client, kinds)
+        key, unique = self._key_column(client, kinds, place)
         made = [name for name, told in comments.items() if told == "documents" and kinds[name] == "JSON"]
         others = [name for name in kinds if name != key and name not in named]
         match = VECTORS.fullmatch(kinds[vector])
@@ -142,7 +148,7 @@ class DuckdbTable(Switching):
         return Layout(
             self._count(client),
             int(match[2]) if match[2] else self._peek(client, vector),
-            self._metric(client, vector) or (comments[vector] if comments[vector] in METRICS.values() else None),
+            self._metric(client, vector, place) or (comments[vector] if comments[vector] in METRICS.values() else None),
             False,
             "float32" if match[1] == "FLOAT" else "float64",
             "integer" if kinds.get(key, "BIGINT") in INTEGERS else "text",
@@ -152,13 +158,19 @@ class DuckdbTable(Switching):
             about={"key": key, "unique": unique, "kinds": kinds, "others": others, "made": bool(made and others == made)},
         )
 
-    def _key_column(self, client: Any, kinds: dict[str, str]) -> tuple[str, bool]:
+    def _spelled(self, client: Any) -> tuple[str, str]:
+        """Return schema and table as the file spells them: to DuckDB, Docs is docs, and É is not é."""
+        asked = self.schema, self.name.rpartition(".")[2]
+        found = client.sql("SELECT DISTINCT schema_name AS a, table_name AS b FROM duckdb_columns() WHERE NOT internal")
+        known = {(row["a"].encode().lower(), row["b"].encode().lower()): (row["a"], row["b"]) for row in found.to_pylist()}
+        return known.get((asked[0].encode().lower(), asked[1].encode().lower()), asked)
+
+    def _key_column(self, client: Any, kinds: dict[str, str], place: tuple[str, str]) -> tuple[str, bool]:
         """Return the column of ids, `rowid` when there is none, and whether rows can be written by it."""
         told = client.sql(
             "SELECT constraint_column_names AS names FROM duckdb_constraints() WHERE schema_name = ? AND table_name = ?"
             " AND constraint_type IN ('PRIMARY KEY', 'UNIQUE') ORDER BY constraint_type",
-            self.schema,
-            self.name.rpartition(".")[2],
+            *place,
         )
         unique = [names[0] for names in told.column("names").to_pylist() if len(names) == 1 and kinds[names[0]] in KEYS]
         asked = self.address.options.get("id")
@@ -191,12 +203,8 @@ class DuckdbTable(Switching):
             raise StoreError(f"{self.address.url} holds no rows, and its column {vector} has no dimension", hint)
         return int(told[0]["dim"])
 
-    def _metric(self, client: Any, vector: str) -> str | None:
-        told = client.sql(
-            "SELECT sql FROM duckdb_indexes() WHERE schema_name = ? AND table_name = ?",
-            self.schema,
-            self.name.rpartition(".")[2],
-        )
+    def _metric(self, client: Any, vector: str, place: tuple[str, str]) -> str | None:
+        told = client.sql("SELECT sql FROM duckdb_indexes() WHERE schema_name = ? AND table_name = ?", *place)
         for text in told.column("sql").to_pylist():
             if re.search(rf"USING\s+HNSW\s*\(\s*\"?{re.escape(vector)}\"?\s*\)", text or "", re.IGNORECASE):
                 metric = re.search(r"metric\s*=\s*'(\w+)'", text, re.IGNORECASE)
@@ -212,7 +220,8 @@ class DuckdbTable(Switching):
         others = about["others"] if vectors else []
         start, table = about.get("ahead", (None, None))
         if table is None or start != (after, vectors) or not len(table):
-            table = self._fetched(client, layout, after, max(limit, AHEAD_BYTES // (4 * layout.dim)), vectors)
+            most = min(AHEAD_BYTES // (4 * layout.dim), AHEAD_PAGES * limit)  # who wants few rows may go on elsewhere
+            table = self._fetched(client, layout, after, max(limit, most), vectors)
         rows, rest = table.slice(0, limit), table.slice(limit)
         keys = [key if isinstance(key, str) else int(key) for key in rows.column(0).to_pylist()]
         last = keys[-1] if keys else after
@@ -338,7 +347,7 @@ class DuckdbTable(Switching):
             raise StoreError(f"{self.name} and {dest.name} lie in two schemas", f"write DEST as {self.schema}.NAME")
         told = client.sql("SELECT index_name, schema_name, table_name FROM duckdb_indexes()").to_pylist()
         for store in (self, dest):
-            place = store.schema, store.name.rpartition(".")[2]
+            place = store._spelled(client)
             if held := [row["index_name"] for row in told if (row["schema_name"], row["table_name"]) == place]:
                 hint = f"DROP INDEX {held[0]} first, and make it again after the switch; or {self.by_hand}"
                 raise StoreError(f"DuckDB renames no table that has an index, and {store.name} has {held[0]}", hint)

@@ -26,6 +26,9 @@ __all__ = ["drawn", "first_row", "opened", "part", "spread", "tolerant", "unifor
 BLOCKS = 64
 """Places in a large store from which rows are taken: rows that lie together are often alike."""
 
+ONE_WAY = (".jsonl",)
+"""Formats of files in which a row is reached only past all that are before it: blocks of these are cut from one reading."""
+
 
 @contextmanager
 def opened(*stores: Store) -> Iterator[None]:
@@ -68,11 +71,26 @@ def spread(store: Store, rows: int, want: int) -> Iterator[Space]:
         return
     size = max(want // BLOCKS, 1)
     blocks = [(start, start + size) for start in np.linspace(0, rows - size, min(BLOCKS, want)).astype(int).tolist()]
-    if isinstance(store, Collection):
-        yield from store.parts(blocks)
+    if parts := getattr(store, "parts", None):
+        yield from parts(blocks)
+        return
+    if getattr(store, "format", "") in ONE_WAY:
+        yield from _cut(store, blocks)
         return
     for block in blocks:
         yield from part(store, *block).read()
+
+
+def _cut(store: Store, blocks: Sequence[tuple[int, int]]) -> Iterator[Space]:
+    """Yield the rows of some blocks, given in order, from one reading of all rows."""
+    first = first_row(store)
+    for batch in store.read():
+        numbers = np.asarray(batch.numbers, np.int64) - first
+        for start, stop in blocks:
+            inside = np.arange(*np.searchsorted(numbers, [start, stop]))
+            bad = tuple(row for row in batch.dropped if start <= row - first < stop)
+            if len(inside) or bad:
+                yield replace(batch.take(inside), dropped=bad)
 
 
 def drawn(store: Store, rows: int, want: int, seed: int = 0) -> Space:

@@ -11,8 +11,10 @@ or asked for with `?column=`. Payload types may widen from batch to batch (missi
 from __future__ import annotations
 
 import os
+import sys
 from abc import abstractmethod
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,11 +25,14 @@ import pyarrow.parquet as pq
 from jaxtyping import Shaped
 
 from crossvec.errors import StoreError
-from crossvec.space import BATCH_ROWS, refuse_ragged
+from crossvec.space import BATCH_ROWS, Space, refuse_ragged
 from crossvec.stores.files import VECTOR_NAMES, FileStore, Head, Part, Written, choose, choose_ids
 
 READ_AHEAD = 1 << 20  # bytes of a Parquet column
 PEEKED = 64  # rows looked at for a list's length, which a schema does not tell
+
+Spans = Sequence[tuple[int, int]]
+"""Slices of rows, half-open, in order and apart."""
 
 
 class TableFile(FileStore):
@@ -42,8 +47,8 @@ class TableFile(FileStore):
         """Return the number of rows and the schema."""
 
     @abstractmethod
-    def _pieces(self, path: Path, start: int, columns: list[str] | None) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Yield pieces of the table at `path` with their first row's number, in order, from the piece that holds `start` on."""
+    def _pieces(self, path: Path, spans: Spans, columns: list[str] | None) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield pieces of the table at `path` with their first row's number, in order: all that hold rows of the spans."""
 
     @abstractmethod
     def _writer(self, path: Path, schema: pa.Schema, column: str) -> Any:
@@ -61,9 +66,19 @@ class TableFile(FileStore):
     def _chunks(self, start: int, stop: int, batch: int) -> Iterator[Part]:
         head, (_, schema) = self._head(), self._shape()
         column, id_column = self._columns(schema)
-        for table in self._tables(start, stop, batch, self._wanted(head, schema)):
-            yield self._part(table, head, column, id_column, start)
-            start += len(table)
+        for at, table in self._tables([(start, stop)], batch, self._wanted(head, schema)):
+            yield self._part(table, head, column, id_column, at)
+
+    def parts(self, slices: Spans) -> Iterator[Space]:
+        """Yield the rows of some slices of what is shown, given in order, in one reading: no row is decoded twice."""
+        head, first, _ = self._opened()
+        spans = [(first + start, first + stop) for start, stop in slices]
+        with self._reading():
+            _, schema = self._shape()
+            column, id_column = self._columns(schema)
+            for at, table in self._tables(spans, BATCH_ROWS, self._wanted(head, schema)):
+                part = self._part(table, head, column, id_column, at)
+                yield self._space(part, at, head, self.address.options.get("bad_rows", "refuse"))
 
     def _wanted(self, head: Head, schema: pa.Schema) -> list[str]:
         column, id_column = self._columns(schema)
@@ -122,27 +137,33 @@ class TableFile(FileStore):
 
     def _peek(self, column: str, rows: int, number: np.dtype) -> int:
         """Return the dimension of vectors whose type does not tell it, from the first that is there."""
-        for table in self._tables(0, min(rows, PEEKED), PEEKED, [column]):
+        for _, table in self._tables([(0, min(rows, PEEKED))], PEEKED, [column]):
             if values := table.column(column).drop_null().slice(0, 1).to_pylist():
                 return len(values[0]) // (number.itemsize if _is_bytes(table.column(column).type) else 1)
         raise StoreError(
             f"{self.path} does not tell its dimension: no vector in its first rows", "write vectors as fixed-size lists"
         )
 
-    def _tables(self, start: int, stop: int, batch: int, columns: list[str]) -> Iterator[pa.Table]:
-        """Yield rows start to stop as tables of `batch` rows, whatever pieces the file holds."""
-        held: list[pa.RecordBatch] = []
-        for at, piece in self._pieces(self.path, start, columns):
-            if at >= stop:
-                break
-            first = max(start - at, 0)
-            held.append(piece.slice(first, min(stop - at, len(piece)) - first))
-            while sum(map(len, held)) >= batch:
-                table = pa.Table.from_batches(held)
-                yield table.slice(0, batch)
-                held = table.slice(batch).to_batches()
-        if sum(map(len, held)):
-            yield pa.Table.from_batches(held)
+    def _tables(self, spans: Spans, batch: int, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+        """Yield the rows of each span as tables of at most `batch` rows, with the number of the first, whatever the pieces."""
+        pieces = self._pieces(self.path, spans, columns)
+        at, piece = next(pieces, (0, None))
+        for start, stop in spans:
+            held: list[pa.RecordBatch] = []
+            told = start
+            while piece is not None and at < stop:
+                if at + len(piece) > start:  # pieces of a row group come from its start on
+                    first = max(start - at, 0)
+                    held.append(piece.slice(first, min(stop - at, len(piece)) - first))
+                while sum(map(len, held)) >= batch:
+                    table = pa.Table.from_batches(held)
+                    yield told, table.slice(0, batch)
+                    told, held = told + batch, table.slice(batch).to_batches()
+                if at + len(piece) >= stop:  # the next span may lie in it too
+                    break
+                at, piece = next(pieces, (0, None))
+            if sum(map(len, held)):
+                yield told, pa.Table.from_batches(held)
 
     def _table(self, x: Shaped[np.ndarray, "k d"], space: Any, column: str, id_column: str) -> pa.Table:
         taken = {"column": column} | ({} if space.ids is None else {"id": id_column})
@@ -174,7 +195,7 @@ class TableFile(FileStore):
         os.replace(path, before)
         try:
             writer = self._writer(path, schema, column)
-            for _, piece in self._pieces(before, 0, None):
+            for _, piece in self._pieces(before, [(0, sys.maxsize)], None):
                 writer.write_table(_fitted(pa.Table.from_batches([piece]), schema))
         finally:
             before.unlink()
@@ -199,18 +220,17 @@ class ParquetFile(TableFile):
         with pq.ParquetFile(self.path) as file:
             return parquet_rows(file), file.schema_arrow
 
-    def _pieces(self, path: Path, start: int, columns: list[str] | None) -> Iterator[tuple[int, pa.RecordBatch]]:
+    def _pieces(self, path: Path, spans: Spans, columns: list[str] | None) -> Iterator[tuple[int, pa.RecordBatch]]:
         # Not whole row groups at a time, which may be the whole file.
         with pq.ParquetFile(path, buffer_size=READ_AHEAD, pre_buffer=False) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-            ends = np.cumsum(sizes, dtype=np.int64)
-            skipped = int(np.searchsorted(ends, start, side="right"))
-            at = int(ends[skipped - 1]) if skipped else 0
+            ends = np.cumsum(sizes, dtype=np.int64).tolist()
             plain = columns if columns and not any("." in name for name in columns) else None  # a dot would mean a nested field
-            groups = range(skipped, len(sizes))
-            for piece in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=plain) if groups else ():
-                yield at, piece.select(columns) if columns else piece
-                at += len(piece)
+            for groups in _runs(ends, spans):
+                at = ends[groups[0]] - sizes[groups[0]]
+                for piece in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=plain):
+                    yield at, piece.select(columns) if columns else piece
+                    at += len(piece)
 
     def _writer(self, path: Path, schema: pa.Schema, column: str) -> Any:
         # Vectors hardly compress and never repeat: packing them would only cost time.
@@ -229,11 +249,11 @@ class ArrowFile(TableFile):
             schema, batches = _ipc(source)
             return sum(len(piece) for piece in batches), schema
 
-    def _pieces(self, path: Path, start: int, columns: list[str] | None) -> Iterator[tuple[int, pa.RecordBatch]]:
+    def _pieces(self, path: Path, spans: Spans, columns: list[str] | None) -> Iterator[tuple[int, pa.RecordBatch]]:
         at = 0
         with pa.OSFile(str(path)) as source:
             for piece in _ipc(source)[1]:
-                if at + len(piece) > start:
+                if any(start < at + len(piece) and at < stop for start, stop in spans):
                     yield at, checked(piece.select(columns) if columns else piece)
                 at += len(piece)
 
@@ -245,6 +265,18 @@ class ArrowFile(TableFile):
 
     def _writer(self, path: Path, schema: pa.Schema, column: str) -> Any:
         return pa.ipc.new_file(str(path), schema)
+
+
+def _runs(ends: list[int], spans: Spans) -> list[range]:
+    """Return which row groups, that end before these rows, hold rows of the spans: neighbours as one range."""
+    runs: list[range] = []
+    for start, stop in spans:
+        first, last = bisect_right(ends, start), min(bisect_left(ends, stop), len(ends) - 1)
+        if runs and first <= runs[-1].stop:
+            runs[-1] = range(runs[-1].start, max(last + 1, runs[-1].stop))
+        elif first <= last:
+            runs.append(range(first, last + 1))
+    return runs
 
 
 def _ipc(source: pa.NativeFile) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
