@@ -35,6 +35,7 @@ from crossvec.aligners.vec2vec.seeds import REPLACED
 from crossvec.aligners.vec2vec.universal import Universal
 from crossvec.errors import CrossvecError, MissingExtraError, SettingError, SpaceError, TranslatorError, UsageError
 from crossvec.geometry import procrustes, unit
+from crossvec.space import Space
 
 SOURCES = Path(__file__).parents[1] / "src"
 
@@ -731,6 +732,57 @@ def test_the_pages_lines_on_a_universal_space_run(
     again = type(made["translator"]).load(made["translator"].save(tmp_path / "b-to-c"))
     assert again.target.dim == three["c"].shape[1] and again.status == "failed", "in so few steps"
     assert again.card["aligner"] == "universal" and again.card["trace"][0]["evidence"]["healthy"] in (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([[1.0, 2.0], [3.0, 4.0]], "a list is no array"),
+        (Space.of(np.eye(3, dtype=np.float32)), "a Space is no array"),
+        (np.array([["a", "b"], ["c", "d"]]), "no real numbers"),
+        (np.ones((1, 10), np.float32), "d has 1 row: that is no cloud"),
+        (np.ones((0, 10), np.float32), "d has 0 rows: that is no cloud"),
+        ("none.npy", "there is no file none.npy"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_no_space_is_refused_by_a_universal_one(
+    given: Any, told: str, universal: Universal, three: dict[str, np.ndarray]
+) -> None:
+    for use in (
+        lambda: Universal.fit({"a": three["a"], "d": given}, Vec2Vec(**TINY)),
+        lambda: universal.add_space("d", given, {"a": three["a"]}, Vec2Vec(**TINY)),
+    ):
+        with pytest.raises(SpaceError, match=told) as refused:
+            use()
+        assert refused.value.hint
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_names_that_a_file_would_change_and_words_for_rows_are_refused(
+    universal: Universal, three: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    with pytest.raises(SettingError, match="0 is no name"):
+        Universal.fit({0: three["a"], "b": three["b"]}, Vec2Vec(**TINY))  # type: ignore[dict-item]
+    with pytest.raises(SpaceError, match="no real numbers"):
+        universal.encode_latent("a", np.array([["x"] * 10]))
+    with pytest.raises(TranslatorError, match="there is no file"):
+        Universal.load(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(("key", "value"), [("steps", True), ("rate", False), ("checkpoint", 5), ("without", True)])
+def test_values_of_another_kind_are_refused_from_a_file_too(key: str, value: Any) -> None:
+    with pytest.raises(SettingError, match=key):
+        create("vec2vec", {key: value})
+
+
+def test_a_fit_says_which_trainings_ended_and_of_what() -> None:
+    from crossvec.report.text import _sick
+
+    ended = [{"seed": seed, "ended": "mode collapse"} for seed in (0, 1)]
+    tried = {"aligner": "vec2vec", "evidence": {"healthy": 0.0}, "steps": ended}
+    assert "seed 0 of mode collapse, seed 1 of mode collapse" in _sick(tried)
+    assert not _sick({**tried, "evidence": {"healthy": 1.0}}) and not _sick({**tried, "evidence": {}})
 
 
 def test_two_of_a_universal_space_go_both_ways_as_the_network_does(

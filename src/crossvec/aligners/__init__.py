@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from importlib import import_module
 from importlib.metadata import entry_points
 from inspect import getdoc
+from os import PathLike
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -185,6 +186,8 @@ def _convert(key: str, value: Any, wanted: Any) -> Any:
             return False
         raise SettingError(f"{key} cannot be {value!r}", "use true or false")
     if wanted in (int, float, str):
+        if isinstance(value, bool) or (wanted is str and not isinstance(value, (str, PathLike))):
+            raise SettingError(f"{key} cannot be {value!r}", "use words" if wanted is str else f"use a number such as {key}=1")
         try:
             if wanted is int and isinstance(value, float) and not value.is_integer():
                 raise ValueError("a part of a whole number would be lost")

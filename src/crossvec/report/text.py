@@ -82,6 +82,7 @@ def fitted(translator: Translator, folder: Any = None) -> RenderableType:
             parts.append(note(f"the verdict, which looks at no pairs: {it.status}, probability {it.probability:.2f}"))
     elif translator.verdict:
         parts.append(verdict(translator.verdict))
+    parts += [note(told) for one in tried if (told := _sick(one))]
     if folder is not None:
         parts.append(line(f"saved to {folder}"))
         if translator.status == "aligned":
@@ -89,6 +90,14 @@ def fitted(translator: Translator, folder: Any = None) -> RenderableType:
         else:
             parts.append(following(f"crossvec evaluate {folder} SOURCE TARGET   (known pairs), or fit with --effort thorough"))
     return Group(*parts)
+
+
+def _sick(tried: Mapping[str, Any]) -> str:
+    """Say which trainings of an attempt ended, and of what, where none of them was healthy; "" for others."""
+    if tried["evidence"].get("healthy") != 0.0:
+        return ""
+    ends = ", ".join(f"seed {one['seed']} of {one['ended']}" for one in tried["steps"] if one.get("ended"))
+    return f"every training of {tried['aligner']} ended sick ({ends}): try other rows, more of them, or another preset"
 
 
 def _by_pairs(it: HeldOut) -> RenderableType:
@@ -196,7 +205,8 @@ def aligner(told: Mapping[str, Any]) -> RenderableType:
     table = _table("name", "value", "takes")
     for row in told["settings"]:
         value = row["value"]
-        table.add_row(row["name"], str(value).lower() if value is None or isinstance(value, bool) else str(value), row["takes"])
+        shown = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        table.add_row(row["name"], shown, row["takes"])
     lines = map(line, told["about"].split("\n"))
     return Group(*lines, Text(), table, following(f"crossvec fit A B -o OUT -a {told['name']} -s NAME=VALUE"))
 

@@ -63,7 +63,8 @@ def run(config: Path) -> int:
     output = folder / table["output"]
     checkpoint.refuse_what_is_no_file(output)
     settings = dict(table.get("settings", {}))
-    settings |= {key: str(folder / str(settings[key])) for key in ("checkpoint", "events") if settings.get(key)}
+    places = [key for key in ("checkpoint", "events") if isinstance(settings.get(key), str) and settings[key]]
+    settings |= {key: str(folder / settings[key]) for key in places}
     aligner = cast(Vec2Vec, create("vec2vec", settings))
     spaces = {
         name: [folder / path for path in ([files] if isinstance(files, str) else files)]
@@ -83,9 +84,10 @@ def run(config: Path) -> int:
         universal = Universal.fit(cast(Any, spaces), aligner, device=str(device), progress=progress)
         if Group.now().leads:
             log.info("saved %s", universal.save(output))
+    if universal.healthy:
+        if Group.now().leads:
             one, other, *_ = universal.spaces
             log.info("next: crossvec fit … -a universal -s space=%s -s source=%s -s target=%s", output, one, other)
-    if universal.healthy:
         return 0
     log.info("inconclusive: every training ended sick; try other rows, more of them, or another preset")
     return INCONCLUSIVE

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -50,14 +50,16 @@ class Rows:
     def of(cls, source: Rows | Tensor | np.ndarray | Path | str | Sequence[Path | str]) -> Rows:
         """Return rows over an array, a tensor or .npy files, which are memory-mapped and never read whole.
 
-        Raises SpaceError for files that hold no matrix of one and the same width, or no numbers.
+        Raises SpaceError for files that hold no matrix of one and the same width, for what holds no numbers, and for others.
         """
         if isinstance(source, Rows):
             return source
         if isinstance(source, (Tensor, np.ndarray)):
             parts: tuple[Tensor | np.ndarray, ...] = (source,)
         else:
-            parts = tuple(_mapped(Path(path)) for path in ([source] if isinstance(source, (str, Path)) else source))
+            parts = tuple(map(_mapped, _paths(source)))
+        if any(isinstance(part, np.ndarray) and part.dtype.kind not in "fiu" for part in parts):
+            raise SpaceError("the rows are no real numbers", "give float32 or float16 vectors")
         shapes = [tuple(part.shape) for part in parts]
         if not parts or any(len(shape) != 2 for shape in shapes) or len({shape[1] for shape in shapes}) != 1:
             raise SpaceError(f"rows of shapes {shapes} are no space", "give matrices of shape (rows, dimensions), all as wide")
@@ -244,9 +246,19 @@ def mixed(*numbers: int) -> int:
     return int(cast(int, np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> np.uint64(1))
 
 
+def _paths(source: Any) -> list[Path]:
+    try:
+        return [Path(path) for path in ([source] if isinstance(source, (str, Path)) else source)]
+    except TypeError:
+        told = f"a {type(source).__name__} is no array, tensor or list of .npy files"
+        raise SpaceError(told, "of a Space give its .array(), of rows in a list numpy.array(rows)") from None
+
+
 def _mapped(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise SpaceError(f"there is no file {path}", "check the path; what is read here are .npy files, whole") from None
     except (OSError, ValueError) as problem:
         raise SpaceError(f"{path} cannot be read as .npy: {problem}", "write it with numpy.save, without objects") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":

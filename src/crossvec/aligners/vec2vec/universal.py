@@ -71,7 +71,7 @@ class Universal:
         settings = settings or Vec2Vec()
         if len(spaces) < 2:
             raise SettingError("a universal space needs two spaces or more", "give rows by name: {'a': rows_a, 'b': rows_b}")
-        given = {name: Rows.of(source) for name, source in spaces.items()}
+        given = {name: _usable(name, source) for name, source in spaces.items()}
         where = pick_device(device)
         settings.refuse_early(given, 0, where)
         rows = {name: one.centred(name) for name, one in given.items()}
@@ -137,7 +137,7 @@ class Universal:
         where = pick_device(device)
         settings.refuse_early({}, 0, where)
         spaces = {old: replace(source.centred(old), mean=self.means[old]) for old, source in known.items()}
-        spaces[name] = Rows.of(rows).centred(name)
+        spaces[name] = _usable(name, rows).centred(name)
         hub = next(iter(spaces))
 
         @cache
@@ -205,6 +205,8 @@ class Universal:
             means = {name: tensors[f"mean.{number}"] for number, name in enumerate(facts["dims"])}
             trace, healthy = tuple(facts["trace"]), bool(facts["healthy"])
         except (UsageError, KeyError, TypeError, RuntimeError) as problem:
+            if not Path(path).exists():
+                raise TranslatorError(f"there is no file {path}", "check the path") from None
             raise TranslatorError(f"{path} is no universal space: {problem}", "copy it again, or fit again") from None
         return cls(network.requires_grad_(False).eval(), means, trace, healthy)
 
@@ -225,9 +227,25 @@ class Universal:
             raise SettingError(f"the rows of {name} have {dim} dimensions", f"{name} has {self.network.dims[name]}")
 
 
+def _usable(name: str, source: Source) -> Rows:
+    """Return the rows of a space; raises SettingError for a name that a file would change, SpaceError for rows too few."""
+    if type(name) is not str:
+        raise SettingError(f"{name!r} is no name of a space", f"give words, such as {str(name)!r}")
+    rows = Rows.of(source)
+    if len(rows) < 2:
+        count = f"{len(rows)} row{'' if len(rows) == 1 else 's'}"
+        raise SpaceError(f"{name} has {count}: that is no cloud", "give more rows; thousands are worth having")
+    return rows
+
+
 def _tensor(rows: Tensor | np.ndarray) -> Tensor:
-    # Copied, as torch warns of arrays that it could not write to, such as mapped files.
-    return rows.float() if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, dtype=np.float32))
+    if isinstance(rows, Tensor):
+        return rows.float()
+    try:
+        # Copied, as torch warns of arrays that it could not write to, such as mapped files.
+        return torch.from_numpy(np.array(rows, dtype=np.float32))
+    except (TypeError, ValueError):
+        raise SpaceError("the rows are no real numbers", "give float32 or float16 vectors") from None
 
 
 def _linear(source: Rows, target: Rows, settings: Vec2Vec) -> Alignment:
