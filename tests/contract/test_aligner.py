@@ -5,9 +5,13 @@ Settings here are small, for speed; what an aligner finds is its own test's matt
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import functools
 import json
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -50,9 +54,28 @@ def rows(dx: int, dy: int, n: int = 400) -> tuple[Tensor, Tensor, Tensor]:
     return x, y, torch.stack([numbers, numbers], dim=1)
 
 
+@functools.cache
+def trained() -> str:
+    """A file with a universal space for the aligner that takes two of its spaces; they are named by their dimensions."""
+    from crossvec.aligners.vec2vec import Vec2Vec
+    from crossvec.aligners.vec2vec.universal import Universal
+
+    spaces = {str(d): rows(d, d)[0] for d in sorted({d for pair in DIMS for d in pair})}
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    return str(Universal.fit(spaces, Vec2Vec(**SMALL["vec2vec"])).save(folder / "space.safetensors"))
+
+
+def made_for(name: str, x: Tensor, y: Tensor, **options: Any) -> Aligner:
+    """The aligner in its small settings, for these two clouds."""
+    if name == "universal":
+        options |= {"space": trained(), "source": str(x.shape[1]), "target": str(y.shape[1])}
+    return make(name, **options)
+
+
 def fit(name: str, dx: int, dy: int, seed: int = 0) -> tuple[Alignment, Tensor, Tensor]:
     x, y, pairs = rows(dx, dy)
-    return make(name, seed=seed).fit(x, y, pairs=pairs), x, y
+    return made_for(name, x, y, seed=seed).fit(x, y, pairs=pairs), x, y
 
 
 @every_aligner
@@ -153,8 +176,9 @@ def test_same_seed_same_map(name: str) -> None:
 @every_aligner
 def test_it_leaves_rows_pairs_and_the_random_state_as_they_were(name: str) -> None:
     x, y, pairs = rows(8, 12)
+    made = made_for(name, x, y)
     given, state = [side.clone() for side in (x, y, pairs)], torch.get_rng_state()
-    make(name).fit(x, y, pairs=pairs)
+    made.fit(x, y, pairs=pairs)
     assert all(torch.equal(now, before) for now, before in zip((x, y, pairs), given, strict=True))
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -163,7 +187,7 @@ def test_it_leaves_rows_pairs_and_the_random_state_as_they_were(name: str) -> No
 def test_progress_only_grows_and_ends_at_one(name: str) -> None:
     x, y, pairs = rows(12, 8)
     told: list[tuple[str, float]] = []
-    make(name).fit(x, y, pairs=pairs, progress=lambda doing, fraction: told.append((doing, fraction)))
+    made_for(name, x, y).fit(x, y, pairs=pairs, progress=lambda doing, fraction: told.append((doing, fraction)))
     fractions = [fraction for _, fraction in told]
     assert all(doing for doing, _ in told)
     assert fractions == sorted(fractions)
@@ -180,7 +204,7 @@ def test_its_evidence_and_trace_can_be_written_as_json(name: str) -> None:
 @every_aligner
 def test_it_asks_for_pairs_when_it_needs_them_and_only_then(name: str) -> None:
     x, y, _ = rows(10, 10)
-    made = make(name)
+    made = made_for(name, x, y)
     if made.needs_pairs:
         with pytest.raises(SettingError, match="pairs") as refused:
             made.fit(x, y)
@@ -195,7 +219,7 @@ def test_rows_too_few_or_too_thin_are_mapped_or_refused_in_words(name: str, n: i
     generator = torch.Generator().manual_seed(0)
     x, y = (unit(torch.randn(n, d, generator=generator)) for d in (dx, dy))
     try:
-        learned = make(name).fit(x, y, pairs=torch.arange(n)[:, None].repeat(1, 2))
+        learned = made_for(name, x, y).fit(x, y, pairs=torch.arange(n)[:, None].repeat(1, 2))
     except CrossvecError as refused:
         assert refused.hint
     else:
@@ -207,7 +231,7 @@ def test_rows_that_are_all_the_same_are_mapped_or_refused_in_words(name: str) ->
     """Such a space centres to zeros."""
     x, y, pairs = rows(10, 10)
     try:
-        learned = make(name).fit(torch.zeros_like(x), y, pairs=pairs)
+        learned = made_for(name, x, y).fit(torch.zeros_like(x), y, pairs=pairs)
     except CrossvecError as refused:
         assert refused.hint
     else:

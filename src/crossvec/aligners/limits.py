@@ -64,6 +64,12 @@ def check(aligner: Any, least: Mapping[str, int] | None = None, **ranges: Range)
                 raise _refusal(key, value, f"use a whole number of at least {low}, for example -s {key}={max(low, 10)}")
             if key == "seed" and value >= SEEDS:
                 raise _refusal(key, value, f"use a whole number below {SEEDS:,}, for example -s seed=10")
+        elif wanted is bool:
+            if not isinstance(value, bool):
+                raise _refusal(key, value, "use true or false")
+        elif wanted is str:
+            if not isinstance(value, str):
+                raise _refusal(key, value, "use words")
         elif wanted is float:
             if not isinstance(value, (int, float)) or isinstance(value, bool) or value not in ranges[key]:
                 raise _refusal(key, value, f"use a number {ranges[key]}, for example -s {key}={ranges[key].such:g}")

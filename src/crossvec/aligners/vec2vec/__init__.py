@@ -144,10 +144,6 @@ class Vec2Vec:
         parts = {"ema": Range(0.0, 1.0, below=True, such=0.999), "dropout": Range(0.0, 0.9, such=0.1)}
         parts |= {"cooldown": Range(0.0, 1.0), "softness": Range(0.0, above=True)}
         check(self, dict.fromkeys(("seed", "warmup", "patience", "every"), 0), **{**weights, **rates, **parts})
-        for name in ("compile", "without", "checkpoint", "events"):
-            if type(getattr(self, name)) is not type(getattr(Vec2Vec, name)):
-                like = "true or false" if name == "compile" else "words"
-                raise SettingError(f"{name} cannot be {getattr(self, name)!r}", f"use {like}")
         for name in self.left_out:
             if name not in LEAVABLE or getattr(self, name) is not None:
                 raise SettingError(f"without cannot name {name!r}", f"name what is not set: {', '.join(LEAVABLE)}")

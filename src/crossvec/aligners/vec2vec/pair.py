@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crossvec.aligners import Alignment, Step, silent
+from crossvec.aligners.limits import check
 from crossvec.aligners.vec2vec.universal import Universal
 from crossvec.errors import SettingError
 
@@ -25,6 +26,7 @@ class PairOfUniversal:
 
     space           the file that `python -m crossvec.aligners.vec2vec` or `Universal.save` wrote
     source, target  names of two spaces in it
+    seed            changes nothing
 
     Give rows like those it was trained on: they are centred by their own mean. Evidence: `healthy`, 1 where a training was.
     """
@@ -35,6 +37,10 @@ class PairOfUniversal:
     space: str = ""
     source: str = ""
     target: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def fit(
         self,
