@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Bool, Float32, Int
 
 from crossvec.audit.canaries import Planted
 from crossvec.audit.labels import Labels
@@ -104,10 +105,17 @@ class Case:
                     "use the same names in both, and see that the column is the one with the labels",
                 )
 
+    @cached_property
+    def _told(self) -> Bool[np.ndarray, " n"]:
+        """Say of each of the victim's rows whether something tells what was read of it: all, where no texts are known."""
+        if self.texts is None:
+            return np.ones(len(self.victim), bool)
+        return np.array([bool(text.strip()) for text in self.texts], bool)
+
     @property
     def blank(self) -> int:
         """Return how many rows of the victim have no text where the others have one."""
-        return 0 if self.texts is None else sum(not text.strip() for text in self.texts)
+        return int((~self._told).sum())
 
     @property
     def shared(self) -> int:
@@ -131,10 +139,7 @@ class Case:
         """
         rng = np.random.default_rng(seed)
         known = np.unique(self.pairs[:, 0]) if self.pairs is not None else np.empty(0, np.int64)
-        unknown = np.setdiff1d(np.arange(len(self.victim)), known)
-        if self.texts is not None:
-            unknown = unknown[[bool(self.texts[row].strip()) for row in unknown]]
-        free = rng.permutation(unknown)
+        free = rng.permutation(np.setdiff1d(np.flatnonzero(self._told), known))
         out = min(MOST_ABSENT, len(free) // 10) if self.texts is not None else 0
         absent, rest = np.sort(free[:out]), free[out:]
         if len(rest) < FEWEST_SCORED:

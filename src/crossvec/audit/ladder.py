@@ -293,9 +293,7 @@ def ranks(rows: Float32[np.ndarray, "s d"], true: Float32[np.ndarray, "s d"]) ->
 
 def witnessed(stage: Stage) -> Stage:
     """Return the stage whose rung knows what the owner's texts say of it, where there are any."""
-    seen = stage.ranks
-    if seen is None and stage.rung.unwitnessed:
-        seen = _of_canaries(stage)
+    seen = _of_canaries(stage) if stage.ranks is None and stage.rung.unwitnessed else stage.ranks
     if seen is None:
         return stage
     near = int(seen.hits(max(1, int(BEST * seen.pool))).sum())
@@ -308,8 +306,9 @@ def _of_canaries(stage: Stage) -> metrics.Ranks | None:
     if planted is None or encoder is None:
         return None
     which, rows = rows_of(planted, stage.case.victim)
-    true = encoded(encoder, [planted.canaries[number].text for number in which]) if len(which) else None
-    return None if true is None else ranks(stage.translated(rows), true)
+    if not len(which):
+        return None
+    return ranks(stage.translated(rows), encoded(encoder, [planted.canaries[number].text for number in which]))
 
 
 def _timed(rung: Rung, started: float) -> Rung:

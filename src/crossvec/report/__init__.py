@@ -51,9 +51,8 @@ __all__ = [
 def as_json(record: Mapping[str, Any]) -> str:
     """Return one JSON object; NaN and infinity, which JSON has not, become null."""
     text = json.dumps(plain(record), indent=2, ensure_ascii=False, allow_nan=False)
-    return escaped(
-        text.encode("utf-8", "backslashreplace").decode()
-    )  # half a character, which an id may be, as JSON's own escape
+    text = text.encode("utf-8", "backslashreplace").decode()  # half a character, which an id may be, as JSON's own escape
+    return escaped(text)
 
 
 def profile_record(place: Description, it: Profile | None) -> dict[str, Any]:
