@@ -32,9 +32,10 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from crossvec.aligners.vec2vec import Vec2Vec, prepared
+from crossvec.aligners.vec2vec import Vec2Vec
 from crossvec.aligners.vec2vec.data import Rows
 from crossvec.aligners.vec2vec.memory import kept
+from crossvec.aligners.vec2vec.run import prepared
 from crossvec.aligners.vec2vec.training import Training
 from crossvec.geometry import fast_type, unit
 

@@ -90,9 +90,10 @@ def measure(row: Row, folder: Path, starts: Path) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from crossvec.aligners.vec2vec import Vec2Vec, built_in, train
+    from crossvec.aligners.vec2vec import Neural, Vec2Vec
     from crossvec.aligners.vec2vec.data import Rows
-    from crossvec.aligners.vec2vec.neural import Neural
+    from crossvec.aligners.vec2vec.health import built_in
+    from crossvec.aligners.vec2vec.run import train
     from crossvec.geometry import unit
     from crossvec.machine import peak_memory
     from crossvec.metrics import retrieve

@@ -15,9 +15,10 @@ from conftest import make_world
 from torch import Generator, Tensor
 
 from crossvec.aligners import Alignment, Linear
-from crossvec.aligners.vec2vec import PRESETS, Vec2Vec, prepared, train
+from crossvec.aligners.vec2vec import PRESETS, Vec2Vec
 from crossvec.aligners.vec2vec.data import Rows
 from crossvec.aligners.vec2vec.neural import Neural
+from crossvec.aligners.vec2vec.run import prepared, train
 from crossvec.geometry import unit
 
 TINY: dict[str, Any] = {"width": 16, "batch": 32, "steps": 12, "looks": 2, "warmup": 2}

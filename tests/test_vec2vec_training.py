@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor, nn
 
 from crossvec.aligners import Alignment, Linear, Map, about, create
-from crossvec.aligners.vec2vec import PRESETS, Vec2Vec, after, prepared, train
+from crossvec.aligners.vec2vec import PRESETS, Vec2Vec, after
 from crossvec.aligners.vec2vec.data import Batches, Order, Rows
 from crossvec.aligners.vec2vec.discriminators import Discriminators
 from crossvec.aligners.vec2vec.distributed import Group
@@ -31,6 +31,7 @@ from crossvec.aligners.vec2vec.flat import Adam, Flat
 from crossvec.aligners.vec2vec.health import Look, label_free, meeting, sickness, vital_signs
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.pair import PairOfUniversal
+from crossvec.aligners.vec2vec.run import prepared, train
 from crossvec.aligners.vec2vec.seeds import REPLACED
 from crossvec.aligners.vec2vec.universal import Universal
 from crossvec.errors import CrossvecError, MissingExtraError, SettingError, SpaceError, TranslatorError, UsageError
@@ -236,7 +237,7 @@ def test_it_is_said_when_a_processor_emulates_the_precision(
     precision: str, instructions: bool, told: int, clouds: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = torch.bfloat16 if instructions else torch.float32
-    monkeypatch.setattr("crossvec.aligners.vec2vec.fast_type", lambda _device: fast)
+    monkeypatch.setattr("crossvec.aligners.vec2vec.run.fast_type", lambda _device: fast)
     said: list[str] = []
     Vec2Vec(**{**TINY, "precision": precision, "steps": 1}).fit(*clouds, progress=lambda doing, _part: said.append(doing))
     assert sum("emulates bf16" in words for words in said) == told
@@ -269,7 +270,8 @@ COMPILED = """
 import json
 import sys
 import torch
-from crossvec.aligners.vec2vec import Vec2Vec, prepared
+from crossvec.aligners.vec2vec import Vec2Vec
+from crossvec.aligners.vec2vec.run import prepared
 from crossvec.aligners.vec2vec.data import Rows
 from crossvec.geometry import unit
 

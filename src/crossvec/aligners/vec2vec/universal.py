@@ -25,10 +25,11 @@ from torch.nn.functional import pad
 
 from crossvec.aligners import Alignment, Step, silent
 from crossvec.aligners.moments import Moments
-from crossvec.aligners.vec2vec import Linears, Vec2Vec, checkpoint, train
+from crossvec.aligners.vec2vec import Vec2Vec, checkpoint
 from crossvec.aligners.vec2vec.data import Rows, mixed
 from crossvec.aligners.vec2vec.network import Network, Shape
 from crossvec.aligners.vec2vec.neural import Neural
+from crossvec.aligners.vec2vec.run import Linears, refuse_early, train
 from crossvec.aligners.vec2vec.warm import start_beside, weight
 from crossvec.errors import SettingError, SpaceError, TranslatorError, UsageError
 from crossvec.geometry import unit
@@ -66,14 +67,14 @@ class Universal:
     ) -> Universal:
         """Train one network between all spaces; a warm start carries every space to the first one by `moments`.
 
-        Raises SettingError for fewer than two spaces, and what `vec2vec.train` raises.
+        Raises SettingError for fewer than two spaces, and what `vec2vec.run.train` raises.
         """
         settings = settings or Vec2Vec()
         if len(spaces) < 2:
             raise SettingError("a universal space needs two spaces or more", "give rows by name: {'a': rows_a, 'b': rows_b}")
         given = {name: _usable(name, source) for name, source in spaces.items()}
         where = pick_device(device)
-        settings.refuse_early(given, 0, where)
+        refuse_early(settings, given, 0, where)
         rows = {name: one.centred(name) for name, one in given.items()}
         first, *others = rows
 
@@ -125,7 +126,7 @@ class Universal:
 
         The new adapters learn against rows of one or more spaces that are here, `beside`; a warm start leads from the first of
         them. Raises SettingError for a space that is not here, or is already, for a warm start beside shortcuts that only pad,
-        for settings of a network of other sizes, and what `vec2vec.train` raises.
+        for settings of a network of other sizes, and what `vec2vec.run.train` raises.
         """
         settings = settings or Vec2Vec()
         known = {old: Rows.of(source) for old, source in beside.items()}
@@ -135,7 +136,7 @@ class Universal:
             raise SettingError(f"{name!r} cannot be added", "give a new name, and rows of at least one space that is here")
         self._refuse_early(settings)
         where = pick_device(device)
-        settings.refuse_early({}, 0, where)
+        refuse_early(settings, {}, 0, where)
         spaces = {old: replace(source.centred(old), mean=self.means[old]) for old, source in known.items()}
         spaces[name] = _usable(name, rows).centred(name)
         hub = next(iter(spaces))
