@@ -24,6 +24,7 @@ from crossvec import aligners
 from crossvec.aligners.vec2vec.presets import PresetName
 from crossvec.cli import cli, exits
 from crossvec.fitting import fit
+from crossvec.safe import without_passwords
 from crossvec.space import Space
 from crossvec.translator import Translator
 
@@ -140,6 +141,31 @@ def test_an_error_in_json_is_one_object_too(crossvec: Run, files: Path) -> None:
         told = json.loads(out)
         assert told["exit_code"] == 2
         assert f"error: {told['error']}" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "audit a.npy --texts qdrant//me:hunter2@host/x",
+        "fit a.npy qdrant:/me:hunter2@host/x -o f",
+        "fit a.npy b.npy -o f --pairs redis:me:hunter2@host",
+        "fit a.npy b.npy -o f -a vec2vec -s events=a.npy/me:hunter2@host",
+        "evaluate pg://me:hunter/2@host/t a.npy b.npy",
+        "plugins me:hunter2@host",
+        "inspect a.npy --config='http:/me:hunter2@host'",
+    ],
+)
+def test_no_error_repeats_a_password_whoever_took_the_address(crossvec: Run, files: Path, words: str) -> None:
+    code, out, err = crossvec(*words.split(), "--format", "json")
+    assert code == 2 and json.loads(out)["error"]
+    assert "hunter" not in out + err
+
+
+@pytest.mark.parametrize(
+    "said", ["no folder /data/me@home", "openai:llama3:8b@http://localhost:11434/v1 is away", "ssh://git@host/x"]
+)
+def test_what_only_looks_like_an_address_with_a_password_is_told_as_it_is(said: str) -> None:
+    assert without_passwords(said) == said
 
 
 def test_plugins_name_every_aligner_and_store(crossvec: Run) -> None:

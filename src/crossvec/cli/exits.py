@@ -21,7 +21,7 @@ from types import FrameType
 import click
 
 from crossvec.errors import CrossvecError
-from crossvec.safe import safe
+from crossvec.safe import safe, without_passwords
 
 WRONG_USAGE, COULD_NOT_FINISH = 2, 4
 WRONG_PATH = {getattr(errno, f"E{name}") for name in "NOENT NOTDIR ISDIR NAMETOOLONG ACCES PERM ROFS LOOP".split()}
@@ -89,7 +89,7 @@ def _is_out_of_memory(problem: BaseException) -> bool:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(safe(text).split())
+    return " ".join(without_passwords(safe(text)).split())
 
 
 def _wants_json(arguments: list[str]) -> bool:
