@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
@@ -30,13 +31,24 @@ def machine() -> dict[str, Any]:
     return {"system": platform.platform(terse=True), "cpu": cpu, "cores": cores, "threads": int(threads) if threads else cores}
 
 
+def gpu(device: str) -> dict[str, str]:
+    """The model of the GPU that was measured on; nothing where it was the processor."""
+    if not device.startswith("cuda"):
+        return {}
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name(device)}
+
+
 def load() -> float:
     """How many processes wanted a core in the last minute: clocks mean little beside many."""
     return round(os.getloadavg()[0], 2)
 
 
 def commit() -> str:
-    """The commit measured; a plus sign says that the source differs from it."""
+    """The commit measured; a plus sign says that the source differs from it. Empty for a copy without git."""
+    if not shutil.which("git"):
+        return ""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=False).stdout.strip()

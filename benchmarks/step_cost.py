@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from record import RESULTS, save, versions
+from record import RESULTS, gpu, save, versions
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -165,6 +165,7 @@ def measure(row: dict[str, Any]) -> dict[str, Any]:
         "middle_half_of_turns": [round(ratios[len(ratios) * quarter // 4], 3) for quarter in (1, 3)],
         "shares": spent,
         "gflops": {"step": round(flops / step / 1e9, 1), "floor": round(flops / least / 1e9, 1)},
+        **gpu(row["device"]),
         "versions": versions("torch"),
     }
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from record import DATA, RESULTS, save, versions
+from record import DATA, RESULTS, gpu, save, versions
 
 Row = dict[str, Any]
 
@@ -161,6 +161,7 @@ def measure(row: Row, folder: Path, starts: Path) -> dict[str, Any]:
         "healthy": best.healthy,
         "peak_memory_bytes": peak_memory(),
         "recipe": {**vars(settings.recipe()), **vars(settings.objective(pairs=pairs))},
+        **gpu(device.type),
         "versions": versions("torch", "numpy"),
         "error": None,
     }
