@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from crossvec.errors import SettingError, SpaceError, TranslatorError
 from crossvec.evaluation import evaluate
@@ -255,6 +256,33 @@ def test_spaces_of_different_sizes_are_no_pairs():
     with pytest.raises(SpaceError, match="400 rows and the target 399") as told:
         evaluate(translator, source, target.rows(0, 399))
     assert "rows=0:399" in told.value.hint
+
+
+def test_pairs_with_two_ids_are_told():
+    source, target, translator = planted(n=120)
+    ids = [f"text {i}" for i in range(120)]
+    told = evaluate(translator, replace(source, ids=ids), replace(target, ids=[*ids[:-1], "another"]), bootstrap=0).warnings
+    assert any("1 of 120 pairs have two ids, such as 'text 119' and 'another'" in words for words in told)
+    assert not any("ids" in words for words in evaluate(translator, replace(source, ids=ids), target, bootstrap=0).warnings)
+
+
+@pytest.mark.parametrize("wrong", [np.ones((3, 20)), [[1.0]], "a.npy", Path("a.npy"), None])
+def test_what_is_no_space_is_refused_with_how_to_make_one(wrong, unchecked):
+    source, target, translator = planted(n=120)
+    for sides in ((wrong, target), (source, wrong)):
+        with pytest.raises(SpaceError, match="not a Space") as refused:
+            evaluate(translator, *sides)
+        assert ("Space.of" if isinstance(wrong, (np.ndarray, list)) else "crossvec.open") in refused.value.hint
+
+
+def test_scores_do_not_depend_on_torchs_default_type():
+    source, target, translator = planted(n=120)
+    expected = evaluate(translator, source, target)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert evaluate(translator, source, target) == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_the_same_ids_in_another_order_are_refused():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from conftest import World, make_world, orthonormal
 
 from crossvec import fitting
-from crossvec.aligners import ALIGNERS
+from crossvec.aligners import ALIGNERS, Alignment, Linear
 from crossvec.errors import SettingError, SpaceError, UsageError
 from crossvec.fitting import attempts, fit
 from crossvec.fitting.plan import planned
@@ -397,3 +398,58 @@ def test_an_effort_that_does_not_exist_is_refused_where_types_are_not_checked() 
     unchecked = inspect.unwrap(planned)  # what runs outside of the tests
     with pytest.raises(SettingError, match="no effort 'quik'"):
         unchecked("auto", (1000, 1000), None, "quik", 0, {})
+
+
+# What callers of the library give by mistake
+
+
+@pytest.mark.parametrize("wrong", ["a.npy", np.ones((300, 4)), None], ids=["path", "array", "nothing"])
+def test_what_is_no_space_is_refused_before_any_work(wrong: Any, world: World, unchecked: None) -> None:
+    for sides in ((wrong, Space.of(world.y)), (Space.of(world.x), wrong)):
+        with pytest.raises(SpaceError, match="not a Space"):
+            fit(*sides)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"carries": "banana"}, {"seed": 1.5}, {"seed": "1"}, {"max_rows": 20.5}, {"max_rows": "10"}], ids=str
+)
+def test_settings_of_another_kind_are_refused_before_any_work(wrong: Any, world: World, unchecked: None) -> None:
+    with pytest.raises(SettingError, match=f"{next(iter(wrong))} cannot be"):
+        fit(Space.of(world.x), Space.of(world.y), "procrustes", pairs=same(300), **wrong)
+
+
+def test_numpys_whole_numbers_are_whole_numbers(world: World, unchecked: None) -> None:
+    learned = fit(Space.of(world.x[:300]), Space.of(world.y[:300]), "procrustes", pairs=same(300), seed=np.int64(3))  # type: ignore[arg-type]
+    assert learned.card["seed"] == 3 and type(learned.card["seed"]) is int
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An aligner of somebody else's, which returns `gives`."""
+
+    name: ClassVar[str] = "broken"
+    needs_pairs: ClassVar[bool] = False
+    gives: Any = None
+
+    def fit(self, x: Any, y: Any, *, pairs: Any = None, progress: Any = None) -> Any:
+        return self.gives
+
+
+def unfit(weight: torch.Tensor) -> Alignment:
+    return Alignment(Linear(weight, torch.zeros(weight.shape[1], dtype=weight.dtype)), Linear(torch.eye(4), torch.zeros(4)))
+
+
+@pytest.mark.parametrize(
+    ("gives", "told"),
+    [
+        (None, "returned NoneType, no Alignment"),
+        (unfit(torch.eye(4, dtype=torch.float64)), "its map fails on rows"),
+        (unfit(torch.ones(4, 3)), r"its map gives torch.float32 of shape \(2, 3\)"),
+        (unfit(torch.eye(4).requires_grad_()), "with a gradient"),
+    ],
+    ids=["nothing", "float64", "shape", "gradient"],
+)
+def test_a_plug_in_that_breaks_the_contract_is_named(gives: Any, told: str) -> None:
+    x = torch.nn.functional.normalize(torch.randn(60, 4, generator=torch.Generator().manual_seed(0)))
+    with pytest.raises(UsageError, match=f"the aligner broken breaks the contract of aligners: .*{told}"):
+        attempts.attempted(Broken(gives), x, x, None, None, lambda _doing, _part: None, seed=0)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import pytest
 import torch
 from drawing import normal, rotation, seeded
@@ -10,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from crossvec import geometry
-from crossvec.geometry import kmeans, nearest, polar, polar_batch, principal_axes, procrustes, third_moment, unit
+from crossvec.geometry import kmeans, nearest, only_read, polar, polar_batch, principal_axes, procrustes, third_moment, unit
 
 sizes = st.integers(1, 9)
 seeds = st.integers(0, 10_000)
@@ -200,3 +204,15 @@ def test_copies_of_a_row_count_once_and_the_order_stays(n: int, d: int, copies: 
 def test_rows_that_differ_are_all_kept() -> None:
     x = unit(normal(2000, 12))
     assert torch.equal(geometry.distinct(x), x)
+
+
+def test_read_only_rows_are_read_without_a_copy_or_a_warning_and_without_leaving_filters_behind() -> None:
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    shown = only_read(rows)
+    rows.setflags(write=False)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as threads, warnings.catch_warnings(record=True) as said:
+        for found in threads.map(lambda _: only_read(rows), range(400)):
+            assert found.data_ptr() == shown.data_ptr()
+    assert not said
+    assert warnings.filters == before

@@ -1,5 +1,7 @@
 """The laws of pairs: row i stays the partner of row i, whatever was left out on either side."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -43,6 +45,17 @@ def test_sizes_are_compared_before_rows_were_left_out() -> None:
         partners(holed({3, 4}), holed({1}).rows(0, 19))
     with pytest.raises(SpaceError, match="cannot be pairs"):
         partners(holed({3}), holed(set()).rows(0, 19))
+
+
+@pytest.mark.parametrize(
+    "cut", [lambda space: space.rows(0, 15), lambda space: space.sample(15), lambda space: space.take([4])]
+)
+def test_what_was_cut_after_bad_rows_were_left_out_is_no_pair_of_anything(cut: Callable[[Space], Space]) -> None:
+    whole, broken = holed(set()), holed({0})
+    with pytest.raises(SpaceError, match="before it was cut"):
+        partners(cut(broken), cut(whole))
+    one, other, _ = joined(broken, whole)
+    assert len(partners(cut(one), cut(other))) == len(cut(one))
 
 
 def test_equal_ids_are_seen_through_what_was_left_out() -> None:

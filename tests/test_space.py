@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -270,6 +272,33 @@ def test_records_become_columns_and_records_again() -> None:
 def test_records_that_come_once_are_kept(unchecked: None) -> None:
     once = ({"a": row} for row in range(2))
     assert Space.of(cloud(2), payload=once).records() == [{"a": 0}, {"a": 1}]  # type: ignore[arg-type]
+
+
+def test_rows_are_taken_by_position_or_by_truth_values_and_by_nothing_else(unchecked: None) -> None:
+    space = Space.of(np.eye(4), ids=["a", "b", "c", "d"])
+    assert space.take([3, 1, 1]).ids == ["d", "b", "b"]
+    assert space.take(np.array([False, True, False, True])).ids == ["b", "d"]
+    assert len(space.take([])) == 0
+    for wrong in ([-1], [4], [1.7], [True, False], np.array([[0, 1]]), "12"):
+        with pytest.raises(SpaceError, match="cannot be taken|there is no row"):
+            space.take(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [np.array, torch.tensor], ids=["array", "tensor"])
+def test_columns_with_several_values_a_row_keep_them_when_rows_are_picked(make: Any) -> None:
+    space = Space.of(np.eye(3), payload={"tags": make([[1, 2], [3, 4], [5, 6]])})
+    assert space.take([1, 2]).records() == space.rows(1, 3).records() == [{"tags": [3, 4]}, {"tags": [5, 6]}]
+
+
+def test_times_finer_than_a_microsecond_stay_times() -> None:
+    moments = np.array(["2020-01-01T00:00:00.000000001", "NaT"], "M8[ns]")
+    told = Space.of(np.eye(2), payload={"when": moments}).records()
+    assert told == [{"when": datetime(2020, 1, 1)}, {"when": None}]
+
+
+def test_a_column_whose_name_is_no_text_is_refused(unchecked: None) -> None:
+    with pytest.raises(SpaceError, match="named 1, which is no text"):
+        Space.of(np.eye(3), payload={1: [1, 2, 3]})
 
 
 def test_a_space_shows_its_size_and_not_its_vectors() -> None:

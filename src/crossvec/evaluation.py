@@ -24,7 +24,7 @@ from crossvec.aligners import Step, silent
 from crossvec.errors import SettingError, SpaceError, TranslatorError
 from crossvec.geometry import resized, unit
 from crossvec.pairing import joined
-from crossvec.space import Space
+from crossvec.space import Space, python_values, require_space
 
 __all__ = ["Direction", "Framed", "Ranking", "Scores", "Translates", "evaluate"]
 
@@ -184,8 +184,10 @@ def evaluate(
     SettingError for settings below their least value.
     """
     for name, value, least in (("k", k, 1), ("csls_neighbours", csls_neighbours, 0), ("bootstrap", bootstrap, 0)):
-        if value < least:
+        if not isinstance(value, (int, np.integer)) or value < least:
             raise SettingError(f"{name} cannot be {value}", f"use a whole number from {least} on")
+    for side, space in (("source", source), ("target", target)):
+        require_space(space, f"the {side}")
     source, target, left_out = joined(source, target)
     if len(source) < 2:
         raise SpaceError(f"a pool of {len(source)} pairs cannot be searched", "give at least 2 pairs, better 1,000 or more")
@@ -193,6 +195,7 @@ def evaluate(
     if ceiling:
         _centres(ceiling, source, target, "the ceiling")
     warnings = [f"{left_out:,} pairs were left out: a row of theirs is bad"] if left_out else []
+    warnings += _other_ids(source, target)
     inverse = _inverse(translator, warnings)
     tell = _Stages(progress or silent, 4 + bool(inverse) + bool(ceiling))
     rules = _Rules(sorted({1, 10, k}), csls_neighbours, bootstrap, seed, retrieve)
@@ -276,7 +279,7 @@ class _Stages:
 
 
 def _translated(translator: Translates, space: Space, mean: Float[Tensor, " d"]) -> _Cloud:
-    rows = torch.empty(len(space), len(mean))
+    rows = torch.empty(len(space), len(mean), dtype=torch.float32, device="cpu")
     done = 0
     for batch in space.batches():
         rows[done : done + len(batch)] = torch.as_tensor(translator.translate(batch.array()))
@@ -324,6 +327,18 @@ def _centres(
             f"{who} carries {dx} dimensions to {dy}; source and target have {source.dim} and {target.dim}", swapped
         )
     return means[0], means[1]
+
+
+def _other_ids(source: Space, target: Space) -> list[str]:
+    """Return a warning where both sides have ids and a pair has two: rows in another order score as chance does."""
+    if source.ids is None or target.ids is None:
+        return []
+    pairs = list(zip(python_values(source.ids), python_values(target.ids), strict=True))
+    other = [pair for pair in pairs if pair[0] != pair[1]]
+    if not other:
+        return []
+    one, two = other[0]
+    return [f"{len(other):,} of {len(pairs):,} pairs have two ids, such as {one!r} and {two!r}: are they the same thing?"]
 
 
 def _remarks(y: Float[Tensor, "n d"], forward: Direction, identity: Direction) -> list[str]:

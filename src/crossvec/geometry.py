@@ -9,14 +9,18 @@ Products that only rank neighbours run in bfloat16 where the machine has it; eve
 
 from __future__ import annotations
 
+import threading
+import warnings
 from functools import cache
 from typing import cast
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 TINY = 1e-9
+FILTERS = threading.Lock()
 BLOCK, KEYS = 512, 16_384
 """Rows and columns of a similarity block, at most: 32 MB in float32. One is made a call and written anew for each block: a
 fresh page costs the system more than the products that fill it."""
@@ -129,6 +133,16 @@ def fast_type(device: str) -> torch.dtype:
 def widened(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """Return numbers in float32, if they were narrower."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def only_read(array: Shaped[np.ndarray, "*n"]) -> Shaped[Tensor, "*n"]:
+    """Return an array as a tensor without a copy, also where it is read-only, such as a mapped file: nobody may write to it."""
+    if array.flags.writeable:
+        return torch.from_numpy(array)
+    # Filters of warnings are the process's: two threads that set them back at once would leave one behind.
+    with FILTERS, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def nearest(

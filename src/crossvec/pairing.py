@@ -7,6 +7,8 @@ Uses  space
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Int64
 
@@ -19,8 +21,14 @@ __all__ = ["joined", "partners", "places", "same_ids"]
 def places(space: Space) -> Int64[np.ndarray, " n"]:
     """Return where each row stood before bad rows were left out: 0 to n - 1 when none were.
 
-    Raises SpaceError where rows were left out of numbers that do not rise, because nothing then tells their places.
+    Raises SpaceError where rows were left out of numbers that do not rise, or of a space that was cut afterwards, because
+    nothing then tells their places.
     """
+    if space.torn:
+        raise SpaceError(
+            f"bad rows were left out of {space.name or 'a space'} before it was cut, so nothing tells which rows are pairs",
+            "cut the rows first and leave bad ones out then, or cut after crossvec.pairing.joined",
+        )
     if not space.dropped:
         return np.arange(len(space))
     kept, dropped = (np.asarray(numbers, dtype=np.int64) for numbers in (space.numbers, space.dropped))
@@ -57,7 +65,10 @@ def joined(a: Space, b: Space) -> tuple[Space, Space, int]:
     """
     pairs = partners(a, b)
     lost = _size(a) - len(pairs)
-    return (a.take(pairs[:, 0]), b.take(pairs[:, 1]), lost) if lost else (a, b, 0)
+    if not lost:
+        return a, b, 0
+    # Made anew: what was cut so holds nothing but pairs, and may be cut again.
+    return replace(a.take(pairs[:, 0])), replace(b.take(pairs[:, 1])), lost
 
 
 def same_ids(a: Space, b: Space) -> bool:

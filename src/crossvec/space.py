@@ -32,6 +32,7 @@ Columns = Mapping[str, Any]
 ACCEPTED = {np.dtype(name) for name in ("float16", "float32", "float64", "int8")}
 NUMBERS = {int, float, type(None), np.float16, np.float32, np.float64}  # in rows that are lists; True is none
 CHECKED_AT_ONCE = 1 << 22  # values cast and checked together: 16 MiB of float32
+FINE_TIMES = {"ns", "ps", "fs", "as"}
 LISTED = 5  # row numbers an error names before it counts the rest
 
 
@@ -52,6 +53,7 @@ class Space:
     numbers: Sequence[int] | Int[np.ndarray, " n"] = ()  # range(n) unless given
     dropped: tuple[int, ...] = ()
     checked: bool = field(default=False, init=False, repr=False)  # the values are known to be good
+    torn: bool = field(default=False, init=False, repr=False)  # a part of a space that bad rows were left out of
 
     def __post_init__(self) -> None:
         n = _check_shape(self.vectors, self._called)
@@ -143,8 +145,20 @@ class Space:
         return self._picked(slice(start, stop))
 
     def take(self, index: Int[np.ndarray, " k"] | Sequence[int]) -> Space:
-        """Return the rows at these positions, copied, in this order."""
-        return self._picked(np.asarray(index, dtype=np.int64))
+        """Return the rows at these positions, copied, in this order; or those where `index`, one truth value a row, is true.
+
+        Raises SpaceError for positions that are no whole numbers or not there; none is counted from the end.
+        """
+        positions = np.asarray(index)
+        if positions.dtype == bool and positions.shape == (len(self),):
+            positions = np.flatnonzero(positions)
+        if positions.ndim != 1 or (len(positions) and positions.dtype.kind not in "iu"):
+            told = f"rows of {self._called} cannot be taken by {positions.dtype} of shape {positions.shape}"
+            raise SpaceError(told, f"give positions, such as [0, 5], or {len(self):,} truth values")
+        if len(positions) and not (0 <= positions.min() and positions.max() < len(self)):
+            outside = positions[(positions < 0) | (positions >= len(self))][0]
+            raise SpaceError(f"{self._called} has {len(self):,} rows, so there is no row {outside}", "count rows from 0")
+        return self._picked(positions.astype(np.int64))
 
     def sample(self, n: int, seed: int = 0) -> Space:
         """Return n rows drawn without replacement, in their old order; the whole Space when it has no more than n."""
@@ -181,7 +195,16 @@ class Space:
             self.name,
             _picked(self.numbers, which),
         )
+        object.__setattr__(part, "torn", self.torn or bool(self.dropped))
         return part._trusted() if self.checked else part
+
+
+def require_space(given: Any, what: str) -> None:
+    """Raise SpaceError for anything but a Space, and say how to make one of it."""
+    if not isinstance(given, Space):
+        rows = hasattr(given, "__array__") or isinstance(given, (list, tuple))
+        hint = "wrap the rows: crossvec.Space.of(rows)" if rows else "load it: crossvec.open(path).load()"
+        raise SpaceError(f"{what} is a {type(given).__name__}, not a Space", hint)
 
 
 def python_values(column: Any) -> list[Any]:
@@ -189,12 +212,18 @@ def python_values(column: Any) -> list[Any]:
     try:
         for convert in ("to_pylist", "tolist"):
             if hasattr(column, convert):
-                return cast(list[Any], getattr(column, convert)())
+                return cast(list[Any], getattr(_in_microseconds(column), convert)())
         return list(column)
     except (OverflowError, ValueError) as error:  # such as a time beyond the year 9999
         raise SpaceError(
             f"a column holds what Python has no value for: {error}", "leave the payload behind: ?keep=ids"
         ) from None
+
+
+def _in_microseconds(column: Any) -> Any:
+    # NumPy gives times that are finer as bare numbers.
+    fine = isinstance(column, np.ndarray) and column.dtype.kind in "mM" and np.datetime_data(column.dtype)[0] in FINE_TIMES
+    return column.astype(f"{column.dtype.kind}8[us]") if fine else column
 
 
 def refuse_ragged(lengths: Int[np.ndarray, " n"], dim: int, numbers: Sequence[int] | np.ndarray | None, name: str) -> None:
@@ -228,6 +257,11 @@ def _check_shape(vectors: Any, name: str) -> int:
 def _check_counts(n: int, space: Space) -> None:
     counts = {"ids": space.ids, "row numbers": space.numbers}
     counts |= {f"values in payload column {column!r}": values for column, values in space.columns.items()}
+    for column in space.columns:
+        if not isinstance(column, str):
+            raise SpaceError(
+                f"a payload column of {space._called} is named {column!r}, which is no text", f"name it {str(column)!r}"
+            )
     for what, values in counts.items():
         if values is not None and not hasattr(values, "__len__"):
             raise SpaceError(f"the {what} of {space._called} are a {type(values).__name__}", "give one for every row")
@@ -345,7 +379,9 @@ def _columns(records: Sequence[Mapping[str, Any]], name: str) -> Columns:
 def _picked(values: Any, which: slice | np.ndarray) -> Any:
     if isinstance(which, slice):
         return values[which]
-    if hasattr(values, "take"):  # NumPy arrays and Arrow columns
+    if isinstance(values, np.ndarray) or hasattr(values, "detach"):  # with more axes than rows perhaps; tensors
+        return values[which]
+    if hasattr(values, "take"):  # Arrow columns and data frames
         return values.take(which)
     if isinstance(values, range):
         return values.start + values.step * which

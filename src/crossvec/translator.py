@@ -2,7 +2,7 @@
 
 In    rows (k, dx) float32, or a Space, or batches of one     rows as the source model gives them
 Out   rows (k, dy) float32, or a Space with the same ids      rows where the target model's own rows lie
-Uses  space, aligners.maps, aligners.heldout, verdict, saved
+Uses  space, geometry, machine, aligners.maps, aligners.heldout, verdict, saved
 
 A map knows only directions in centred frames. The Translator keeps what the frames forget (the border law): rows are centred
 first and scaled to unit length afterwards, and on the other side they are placed at the length that the target's rows have.
@@ -10,7 +10,6 @@ first and scaled to unit length afterwards, and on the other side they are place
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,7 +26,9 @@ from crossvec.aligners import Status
 from crossvec.aligners.heldout import HeldOut
 from crossvec.aligners.maps import Linear, Map, rebuild
 from crossvec.errors import SpaceError, TranslatorError
-from crossvec.space import Space
+from crossvec.geometry import only_read
+from crossvec.machine import pick_device
+from crossvec.space import Space, require_space
 from crossvec.verdict import Verdict
 
 __all__ = ["Frame", "Translator"]
@@ -188,13 +189,15 @@ class Translator:
 
         Raises what `translate` raises.
         """
+        require_space(space, "what to translate")
         return replace(space, vectors=np.concatenate([batch.vectors for batch in self.stream(space.batches())]))
 
     def stream(self, batches: Iterable[Space]) -> Iterator[Space]:
         """Carry batches across one at a time, so memory does not grow with the number of rows."""
         for batch in batches:
+            require_space(batch, "a batch to translate")
             try:
-                yield replace(batch, vectors=self.translate(batch.vectors))
+                yield replace(batch, vectors=self.translate(batch.vectors if batch.checked else batch.array()))
             except SpaceError:
                 batch.array()  # names the bad rows by their numbers in the store
                 raise
@@ -203,10 +206,13 @@ class Translator:
         """Return the translator from the target space to the source space; turning round twice gives the same one."""
         card = {**self.card, "inverted": not self.card.get("inverted", False)}
         card |= {"source": self.card.get("target", {}), "target": self.card.get("source", {})}
+        if "what" in card:
+            card["what"] = described(self._named("target"), self.target.dim, self._named("source"), self.source.dim)
         return replace(self, forward=self.backward, backward=self.forward, source=self.target, target=self.source, card=card)
 
     def to(self, device: torch.device | str) -> Translator:
-        """Return the translator with its tensors on another device."""
+        """Return the translator with its tensors on another device; raises SettingError for one that is not here."""
+        device = pick_device(str(device))
         return replace(
             self,
             forward=_moved(self.forward, device),
@@ -256,6 +262,11 @@ class Translator:
         return str(self.card.get(side, {}).get("name") or f"the {side}")
 
 
+def described(source: str, start: int, target: str, end: int) -> str:
+    """Return in words what a translator does, for its card."""
+    return f"translates {source} ({start}) into {target} ({end})"
+
+
 def _frame(mean: Tensor, told: Mapping[str, Any]) -> Frame:
     norm = told["norm"]
     return Frame(mean.float(), float(told["radius"]), None if norm is None else float(norm))
@@ -264,7 +275,7 @@ def _frame(mean: Tensor, told: Mapping[str, Any]) -> Frame:
 def _check_shape(folder: str | Path, learned: Map, start: int, end: int) -> None:
     # One row sent through proves that every tensor fits the next, whatever the kind of map.
     try:
-        shape = tuple(learned(torch.zeros(1, start)).shape)
+        shape = tuple(learned(torch.zeros(1, start, dtype=torch.float32, device="cpu")).shape)
     except (RuntimeError, IndexError) as problem:
         raise TranslatorError(f"the tensors of {folder} do not fit together: {problem}", "fit again") from None
     if shape != (1, end):
@@ -280,6 +291,14 @@ def _moved(learned: Map, device: torch.device | str) -> Map:
 
 
 def _numbers(rows: Any) -> Shaped[np.ndarray, "..."]:
+    if isinstance(rows, Space):
+        raise TranslatorError(
+            "translate takes bare rows, not a Space", "call translate_space(space), or translate(space.array())"
+        )
+    if isinstance(rows, np.ma.MaskedArray):
+        raise TranslatorError(
+            "the rows are masked, and the mask would be lost", "give rows.filled(0), or leave masked rows out"
+        )
     try:
         array = np.asarray(rows)
     except (TypeError, ValueError, RuntimeError) as problem:  # ragged rows; a tensor that NumPy cannot hold
@@ -290,7 +309,4 @@ def _numbers(rows: Any) -> Shaped[np.ndarray, "..."]:
 
 
 def _tensor(rows: Shaped[np.ndarray, "k d"]) -> Float[Tensor, "k d"]:
-    with warnings.catch_warnings():
-        # Memory-mapped rows are read-only, and so are we; a writeable copy would cost a pass.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(np.require(rows, np.float32, ["C"]))
+    return only_read(np.require(rows, np.float32, ["C"]))

@@ -17,7 +17,7 @@ from torch import Tensor
 from crossvec import metrics
 from crossvec.errors import SettingError, SpaceError
 from crossvec.geometry import TINY, unit
-from crossvec.space import Space
+from crossvec.space import Space, require_space
 
 SAMPLE = 8192
 """Rows for neighbours and eigenvalues: seconds at 1,024 dimensions."""
@@ -83,6 +83,7 @@ class Cloud:
 
 def check(space: Space, sample: int, least: int) -> None:
     """Refuse a space or a sample of fewer than `least` rows: SpaceError, SettingError."""
+    require_space(space, "what to describe")
     if sample < least:
         raise SettingError(f"a sample of {sample} rows is too small", f"use {least} or more")
     if len(space) < least:

@@ -2,7 +2,7 @@
 
 In    sentence-transformers:FOLDER, sentence-transformers:ORGANISATION/MODEL?revision=main, minilm?tokens=64
 Out   Encoder, or ImageEncoder where the model has an image tower
-Uses  encoders.batched; sentence-transformers (the extra `encoders`)
+Uses  encoders.batched, machine; sentence-transformers (the extra `encoders`)
 
 Nothing is fetched unless the caller says `download=True`, and never under HF_HUB_OFFLINE=1. Weights are read from safetensors
 only, and a model that brings code of its own is refused.
@@ -24,6 +24,7 @@ from jaxtyping import Float32
 from crossvec.encoders import Request, Step, missing, silent
 from crossvec.encoders.batched import Batched, fingerprint
 from crossvec.errors import UsageError
+from crossvec.machine import pick_device
 
 OFFLINE = {"1", "ON", "YES", "TRUE"}
 
@@ -98,14 +99,16 @@ def _loaded(request: Request, place: str, release: str = "") -> TextEncoder:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise missing(f"the encoder {request.name}", "sentence-transformers", "encoders") from None
+    device = None if request.device == "auto" else str(pick_device(request.device))
+    dim = request.number("dim")
     try:
         with _no_bars():
             model: Any = SentenceTransformer(
                 place,
-                device=None if request.device == "auto" else request.device,
+                device=device,
                 local_files_only=local or not request.download,
                 revision=request.options.get("revision"),
-                truncate_dim=request.number("dim"),
+                truncate_dim=dim,
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )

@@ -12,7 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from operator import index
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -25,8 +26,8 @@ from crossvec.errors import SettingError
 from crossvec.fitting.attempts import Attempt, attempted, compared_on, merit, settings_of, trained_from
 from crossvec.fitting.plan import FEWEST_PAIRS, FEWEST_ROWS, SEEDS, check_pairs, check_sizes, planned
 from crossvec.machine import peak_memory, pick_device
-from crossvec.space import Space
-from crossvec.translator import Frame, Translator
+from crossvec.space import Space, require_space
+from crossvec.translator import Frame, Translator, described
 
 __all__ = ["ENOUGH_ROWS", "FEWEST_PAIRS", "FEWEST_ROWS", "SEEDS", "fit"]
 
@@ -69,7 +70,13 @@ def fit(
     """
     started = time.perf_counter()
     step = progress or silent
+    for side, space in (("source", source), ("target", target)):
+        require_space(space, f"the {side}")
     where = pick_device(device)
+    if carries not in get_args(Carries):
+        raise SettingError(f"carries cannot be {carries!r}", f"use one of {', '.join(get_args(Carries))}")
+    seed = _whole("seed", seed)
+    max_rows = None if max_rows is None else _whole("max_rows", max_rows)
     known = check_pairs(pairs, source, target)
     plan = planned(aligner, (len(source), len(target)), known, effort, seed, settings or {})
     check_sizes(source, target, known, plan)
@@ -103,7 +110,7 @@ def fit(
     step("done", 1.0)
 
     card = {
-        "what": f"translates {source.name or 'the source'} ({source.dim}) into {target.name or 'the target'} ({target.dim})",
+        "what": described(source.name or "the source", source.dim, target.name or "the target", target.dim),
         "source": {"name": source.name, "rows": len(source), "rows_used": rows_used[0], "dim": source.dim},
         "target": {"name": target.name, "rows": len(target), "rows_used": rows_used[1], "dim": target.dim},
         "aligner": best.aligner.name,
@@ -123,6 +130,13 @@ def fit(
     }
     maps = best.alignment.map, best.alignment.inverse
     return Translator(*maps, *frames, card=card, verdict=best.verdict).to("cpu")
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return index(value)
+    except TypeError:
+        raise SettingError(f"{name} cannot be {value!r}", f"use a whole number, such as {name}=3") from None
 
 
 def _sample(

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from crossvec.aligners import Aligner, Alignment, Map, Step
 from crossvec.aligners.heldout import Carries, HeldOut, held_out
+from crossvec.errors import UsageError
 from crossvec.verdict import Verdict, judge
 
 
@@ -93,6 +94,7 @@ def attempted(
     own = int(getattr(one, "seed", 0))
     told = {"verdict": _sure(x, y, own)} if getattr(one, "tells_verdict", False) else {}
     alignment = one.fit(x, y, pairs=pairs if _learns_from_pairs(one) else None, progress=step, **told)
+    _refuse_broken(one.name, alignment, x, y)
     step("judging", 1.0)
     verdict = judge(x, y, alignment, seed=own)
     if pairs is not None and found is None and not getattr(one, "uses_pairs", False):
@@ -100,6 +102,21 @@ def attempted(
         learn = partial(_learned, one, x, y) if one.needs_pairs else lambda _: alignment
         found = held_out(learn, x, y, pairs, seed=seed)
     return Attempt(one, alignment, verdict, time.perf_counter() - started, found)
+
+
+def _refuse_broken(name: str, alignment: Any, x: Tensor, y: Tensor) -> None:
+    """Raise UsageError for what an aligner must not return, so that the plug-in is named, and no product deep inside of us."""
+    told, hint = f"the aligner {name} breaks the contract of aligners", "see docs/plugins.md, or tell who wrote it"
+    if not isinstance(alignment, Alignment):
+        raise UsageError(f"{told}: its fit returned {type(alignment).__name__}, no Alignment", hint)
+    for which, map_, rows, dim in (("map", alignment.map, x, y.shape[1]), ("inverse", alignment.inverse, y, x.shape[1])):
+        try:
+            given = map_(rows[:2].clone())
+        except Exception as problem:
+            raise UsageError(f"{told}: its {which} fails on rows: {' '.join(str(problem).split())[:200]}", hint) from problem
+        if given.shape != (min(2, len(rows)), dim) or given.dtype != torch.float32 or given.requires_grad:
+            grown = ", with a gradient" if given.requires_grad else ""
+            raise UsageError(f"{told}: its {which} gives {given.dtype} of shape {tuple(given.shape)}{grown}", hint)
 
 
 def trained_from(found: Attempt, x: Tensor, y: Tensor, seed: int, step: Step) -> tuple[Attempt, Attempt, bool]:

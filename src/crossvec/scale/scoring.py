@@ -11,12 +11,10 @@ which the workers of a machine share, and a block.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +23,7 @@ from jaxtyping import Float32
 from crossvec import evaluation, metrics
 from crossvec.encoders import Step, silent
 from crossvec.evaluation import Scores, Translates
+from crossvec.geometry import only_read
 from crossvec.scale import Engine
 from crossvec.scale.engines import session
 from crossvec.space import Space
@@ -57,7 +56,7 @@ def over_workers(
     task = _Block(find, x, y, tuple(each.numpy() for each in known))
     with closing(engine.map(task, blocks)) as coming:
         for rows, found in coming:
-            yield slice(*rows), tuple(map(_tensor, found))
+            yield slice(*rows), tuple(map(only_read, found))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +70,5 @@ class _Block:
 
     def __call__(self, rows: tuple[int, int]) -> tuple[np.ndarray, ...]:
         part = slice(*rows)
-        block = _tensor(self.queries[part]) @ _tensor(self.pool).T
-        return tuple(each.numpy() for each in self.find(part, block, *map(_tensor, self.known)))
-
-
-def _tensor(array: Any) -> torch.Tensor:
-    """Return an array as a tensor; those that come through Ray's store are read-only, and nobody writes to them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
+        block = only_read(self.queries[part]) @ only_read(self.pool).T
+        return tuple(each.numpy() for each in self.find(part, block, *map(only_read, self.known)))
