@@ -23,7 +23,7 @@ from encoding import Answer, Endpoint, failure, spoilt
 from crossvec import encoders
 from crossvec.encoders import Encoder, Estimate, Request
 from crossvec.encoders.cache import Cached
-from crossvec.errors import CrossvecError, MissingExtraError, UnfinishedError, UsageError
+from crossvec.errors import CrossvecError, MissingExtraError, SettingError, UnfinishedError, UsageError
 
 SOURCES = Path(__file__).parents[1] / "src"
 
@@ -669,6 +669,16 @@ def test_a_cache_survives_kill_9(static: Path, tmp_path: Path) -> None:
 def test_a_password_in_a_mistyped_name_is_not_repeated(name: str) -> None:
     told = refusal(name)
     assert "CROSSVEC_API_KEY" in told and "hunter2" not in told
+
+
+@pytest.mark.parametrize(("device", "told"), [("banana", "there is no device 'banana'"), ("cuda:99", "no cuda:99 device")])
+def test_a_device_that_is_not_here_is_not_blamed_on_the_model(bert: Path, device: str, told: str) -> None:
+    with pytest.raises(SettingError, match=told):
+        encoders.open(f"sentence-transformers:{bert}", device=device)
+
+
+def test_an_option_that_is_no_number_is_not_blamed_on_the_model(bert: Path) -> None:
+    assert "safetensors" not in refusal(f"sentence-transformers:{bert}?dim=x")
 
 
 def test_a_models_path_with_the_signs_of_an_address_is_a_path(static: Path, tmp_path: Path) -> None:
