@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -446,3 +449,158 @@ def test_plain_values_are_strict_json() -> None:
         "d": "x",
         "4": None,
     }
+
+
+# Saving from several threads, from inside the folder, and what could not be loaded again
+
+
+def test_threads_that_save_to_one_folder_do_so_one_after_the_other_and_readers_see_a_whole_one(tmp_path: Path) -> None:
+    place, kinds = tmp_path / "t", (None, residual(12, 9))
+    writers = [whole(learned) for learned in kinds * 2]
+    writers[0].save(place)
+
+    def read(_: int) -> None:
+        loaded = Translator.load(place)
+        assert loaded.translate(cloud(5)).shape == (5, 9)
+
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(12):
+            saves = [pool.submit(writer.save, place) for writer in writers]
+            reads = [pool.submit(read, number) for number in range(2)]
+            for done in (*saves, *reads):
+                done.result()
+            assert os.listdir(tmp_path) == ["t"]
+    writers[1].save(place)
+    assert isinstance(Translator.load(place).forward, Residual)
+
+
+def test_what_a_failed_save_of_this_very_process_left_behind_is_removed_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(saved, "_swap", stop)
+        failing.setattr(saved.shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(UnfinishedError):
+            whole().save(tmp_path / "t")
+    assert len(os.listdir(tmp_path)) == 1
+    whole().save(tmp_path / "t")
+    assert os.listdir(tmp_path) == ["t"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the parent of this process lives, and its number can be asked for")
+@pytest.mark.parametrize("ending", ["tmp", "old"])
+def test_what_a_living_process_has_not_finished_is_not_touched(tmp_path: Path, ending: str) -> None:
+    theirs = beside(tmp_path / "t", f"-0123abcd.{ending}")
+    theirs = theirs.with_name(theirs.name.replace(f"-{os.getpid()}-", f"-{os.getppid()}-"))
+    theirs.mkdir()
+    whole().save(tmp_path / "t")
+    assert sorted(os.listdir(tmp_path)) == [theirs.name, "t"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="forks a process")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_forked_while_a_thread_saves_can_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work, go_on, swap = Event(), Event(), saved._swap
+
+    def wait(draft: Path, final: Path) -> None:
+        if final.name == "slow":
+            at_work.set()
+            go_on.wait(60)
+        swap(draft, final)
+
+    monkeypatch.setattr(saved, "_swap", wait)
+    ours, childs = whole(), whole()
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(ours.save, tmp_path / "slow")
+        assert at_work.wait(60)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # kills a child that waits for ever
+            try:
+                childs.save(tmp_path / "t")
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        go_on.set()
+        slow.result()
+    assert status == 0
+    assert sorted(os.listdir(tmp_path)) == ["slow", "t"]
+
+
+@pytest.mark.parametrize("spelling", [".", "", "..", "../here", "new/..", "{}", "{}/..", "../link"])
+@pytest.mark.parametrize("there", ["nothing", "a translator"])
+def test_the_current_folder_is_not_swapped_from_under_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str, there: str
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    if there == "a translator":
+        whole().save(here)
+    (tmp_path / "link").symlink_to("here")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(here)
+    with pytest.raises(UsageError, match="has no name" if not spelling else "is the current folder, or one above it") as caught:
+        whole(residual(12, 9)).save(spelling.format(here))
+    assert "./translator" in caught.value.hint
+    assert os.getcwd() == str(here.resolve())
+    assert sorted(tmp_path.rglob("*")) == before
+    if there == "a translator":
+        assert isinstance(Translator.load(here).forward, Linear)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="removes the folder that the process works in")
+def test_a_relative_place_is_refused_where_the_current_folder_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UsageError, match="cannot write t: No such file or directory"):
+        whole().save("t")
+    whole().save(tmp_path / "t")
+    assert os.listdir(tmp_path) == ["t"]
+
+
+def test_a_folder_named_by_steps_back_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    whole().save("../t")
+    whole().save("new/../u")
+    assert sorted(str(found.relative_to(tmp_path)) for found in tmp_path.rglob("card.json")) == [
+        "here/u/card.json",
+        "t/card.json",
+    ]
+
+
+class Magic(Linear):
+    """A map as a plug-in might make it."""
+
+    kind = "magic"
+
+
+def broken(bad: str) -> Translator:
+    t = whole()
+    match bad:
+        case "forward.weight":
+            return replace(t, forward=Linear.of(torch.full((12, 9), torch.nan)))
+        case "backward.bias":
+            return replace(t, backward=Linear(torch.zeros(9, 12), torch.full((12,), torch.inf)))
+        case "target.mean":
+            return replace(t, target=replace(t.target, mean=torch.full((9,), -torch.inf)))
+        case "'magic'":
+            return replace(t, backward=Magic(torch.zeros(9, 12), torch.zeros(12)))
+    return replace(t, source=replace(t.source, radius=float("nan")))
+
+
+@pytest.mark.parametrize("bad", ["forward.weight", "backward.bias", "target.mean", "'magic'", "frame of the source"])
+@pytest.mark.parametrize("there", [False, True], ids=["nothing there", "a translator there"])
+def test_what_could_not_be_loaded_again_is_not_saved(tmp_path: Path, bad: str, there: bool) -> None:
+    if there:
+        whole().save(tmp_path / "deep" / "t")
+    with pytest.raises(TranslatorError, match=f"{bad}.*could not be loaded again; nothing was written") as caught:
+        broken(bad).save(tmp_path / "deep" / "t")
+    assert ("docs/plugins.md" if bad == "'magic'" else "Frame.of" if "frame" in bad else "fit again") in caught.value.hint
+    assert os.listdir(tmp_path) == (["deep"] if there else [])
+    if there:
+        Translator.load(tmp_path / "deep" / "t")

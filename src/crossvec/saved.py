@@ -2,7 +2,8 @@
 
 In    card (JSON-able), tensors by name     what a Translator is made of
 Out   FOLDER/translator.safetensors, card.json, README.md
-Uses  aligners.heldout; stores.atomic (names of what is not finished); safetensors; never pickle
+Uses  aligners.heldout; aligners.maps (kinds that can be loaded); stores.atomic (names of what is not finished); safetensors;
+      never pickle
 
 A model card's README is written beside the numbers, so the folder explains itself where models are shared.
 """
@@ -15,6 +16,7 @@ import math
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from glob import escape
@@ -28,6 +30,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor, contiguous_format
 
 from crossvec.aligners.heldout import HeldOut
+from crossvec.aligners.maps import KINDS
 from crossvec.errors import TranslatorError, UnfinishedError, UsageError
 from crossvec.stores.atomic import beside, remains
 
@@ -41,20 +44,39 @@ LONGEST = 1e19
 
 TENSORS, CARD, README = "translator.safetensors", "card.json", "README.md"
 
-OURS = secrets.token_hex(4)
-"""In names of what is not finished: the process of a container that is started again has the number of the one killed in it."""
+_alone = threading.RLock()
+"""Held while a thread of this process writes or reads a folder. What bears our number and is not finished is then left over
+from a save that failed, or was killed: the process of a container that is started again has the number of the one before."""
+
+
+def _unlock() -> None:
+    """In a forked child the thread that held the lock is not there, and would never let it go."""
+    global _alone
+    _alone = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 def write(folder: str | Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
     """Write a translator's folder, all or nothing, and return its path.
 
-    Raises UsageError when the place cannot be written or holds something else, and UnfinishedError when the disk is full.
+    Threads that save to one folder do so one after the other; the last wins. Raises TranslatorError for what could not be
+    loaded again, UsageError when the place cannot be written or holds something else, UnfinishedError when the disk is full.
     """
-    final = check_destination(folder)
     card = plain({"schema": SCHEMA, **card})
+    _check_loadable(card, tensors)
+    with _alone:
+        final = check_destination(folder)
+        _write(final, card, tensors)
+    return final
+
+
+def _write(final: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     # A copy each, because safetensors refuses tensors that share memory, as a map and its transpose do.
     copies = {name: tensor.detach().cpu().clone(memory_format=contiguous_format) for name, tensor in tensors.items()}
-    draft = beside(final, f"-{OURS}.tmp")
+    draft = _draft(final)
     try:
         draft.mkdir()
         (draft / TENSORS).write_bytes(serialise(copies))
@@ -66,7 +88,6 @@ def write(folder: str | Path, card: Mapping[str, Any], tensors: Mapping[str, Ten
         if isinstance(problem, OSError):
             raise cannot_write(final, problem) from None
         raise
-    return final
 
 
 def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -75,16 +96,17 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises TranslatorError that says which file is missing, damaged or from a newer version.
     """
     place = Path(folder)
-    card = _read_card(place)
     try:
-        tensors = parse((place / TENSORS).read_bytes())
+        with _alone:  # or a save in another thread could put its folder between the card and the tensors
+            card = _read_card(place)
+            stored = (place / TENSORS).read_bytes()
+        tensors = parse(stored)
     except FileNotFoundError:
         raise TranslatorError(f"{place} lacks {TENSORS}", "copy the whole folder, or fit again") from None
     except (SafetensorError, ValueError) as problem:
         raise TranslatorError(f"{place / TENSORS} is damaged: {problem}", "copy it again, or fit again") from None
-    for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
-            raise TranslatorError(f"{place / TENSORS} is damaged: {name} holds NaN or infinity", "copy it again, or fit again")
+    if bad := _no_numbers(tensors):
+        raise TranslatorError(f"{place / TENSORS} is damaged: {bad} holds NaN or infinity", "copy it again, or fit again")
     return card, tensors
 
 
@@ -104,10 +126,29 @@ def plain(value: Any) -> Any:
 def check_destination(folder: str | Path) -> Path:
     """Return the absolute path of a folder that `save` may write, before any work is spent.
 
-    A symbolic link is followed. Raises UsageError when something other than a translator is there, or when the place cannot be
-    written.
+    A symbolic link is followed. Raises UsageError when something other than a translator is there, when this process works in
+    the folder or below it, or when the place cannot be written.
     """
-    final = _followed(folder)
+    if not os.fspath(folder):
+        raise UsageError("the folder to write to has no name", "name one: ./translator")
+    try:
+        final = _followed(folder)
+        with _alone:
+            _refuse_others(final)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            _settle(final)
+            trial = _draft(final)
+            trial.mkdir()
+            trial.rmdir()
+    except OSError as problem:
+        raise cannot_write(Path(folder), problem) from None
+    return final
+
+
+def _refuse_others(final: Path) -> None:
+    """Refuse a place that this process works in, and one where something other than a translator is."""
+    if _works_in(final):
+        raise UsageError(f"{final} is the current folder, or one above it; it was left alone", "name one in it: ./translator")
     if final.is_dir():
         strangers = sorted(found.name for found in final.iterdir() if found.name not in (TENSORS, CARD, README))
         if strangers or (any(final.iterdir()) and not (final / CARD).is_file()):
@@ -115,15 +156,6 @@ def check_destination(folder: str | Path) -> Path:
             raise UsageError(f"{final} exists and {what}; it was left alone", "name another folder")
     elif final.exists():
         raise UsageError(f"{final} exists and is not a folder; it was left alone", "name another folder")
-    trial = beside(final, f"-{OURS}.tmp")
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        _settle(final)
-        trial.mkdir()
-        trial.rmdir()
-    except OSError as problem:
-        raise cannot_write(final, problem) from None
-    return final
 
 
 def cannot_write(place: Path, problem: OSError) -> UsageError | UnfinishedError:
@@ -137,9 +169,26 @@ def cannot_write(place: Path, problem: OSError) -> UsageError | UnfinishedError:
 
 
 def _followed(folder: str | Path) -> Path:
-    """Return the absolute path of a folder, or of the one that a link leads to: renaming the link itself would lose it."""
+    """Return the absolute path of a folder, or of the one that a link leads to: renaming the link itself would lose it.
+
+    Steps back (`..`) are resolved too: nothing can be renamed to them.
+    """
     place = Path(folder).absolute()
-    return Path(os.path.realpath(place)) if place.is_symlink() else place
+    return Path(os.path.realpath(place)) if place.is_symlink() or ".." in place.parts else place
+
+
+def _works_in(folder: Path) -> bool:
+    """Tell whether this process works in a folder or below it: swapping the folder would take its place from under it."""
+    try:
+        here = Path.cwd()
+        return any(os.path.samefile(folder, place) for place in (here, *here.parents))
+    except OSError:  # one of the two is not there
+        return False
+
+
+def _draft(final: Path) -> Path:
+    """Return a hidden path beside a folder that no other call has; `remains` knows its form."""
+    return beside(final, f"-{secrets.token_hex(4)}.tmp")
 
 
 def _settle(final: Path) -> None:
@@ -152,25 +201,28 @@ def _settle(final: Path) -> None:
 
 
 def _left(final: Path, ending: str) -> Iterator[Path]:
-    """Yield what writers that live no more left behind, one that had our number among them."""
+    """Yield what writers that live no more left behind, and what has our number: nobody else in this process writes now."""
     yield from remains(final, ending)
-    for found in final.parent.glob(f"{escape(beside(final, '-').name)}*.{ending}"):
-        if OURS not in found.name:
-            yield found
+    yield from final.parent.glob(f"{escape(beside(final, '-').name)}*.{ending}")
 
 
 def _swap(draft: Path, final: Path) -> None:
-    """Put the draft in the place of what is there; an interruption in between puts the old folder back."""
+    """Put the draft in the place of what is there; an interruption in between puts the old folder back.
+
+    Where another process has put its own there in between, that stays.
+    """
     if not final.exists():
         draft.rename(final)
         return
-    old = beside(final, f"-{OURS}.old")
+    old = draft.with_suffix(".old")
     try:
         final.rename(old)
         draft.rename(final)
     except BaseException:
         if not final.exists():
             old.rename(final)
+        else:
+            shutil.rmtree(old, ignore_errors=True)
         raise
     try:
         shutil.rmtree(old, ignore_errors=True)
@@ -199,7 +251,14 @@ def _read_card(place: Path) -> dict[str, Any]:
 
 
 def _check_frames(place: Path, frames: Any) -> None:
-    """Refuse a side whose rows lie nowhere: a radius or a common norm is a length."""
+    """Refuse a side whose rows lie nowhere."""
+    if side := _nowhere(frames):
+        told = f"the 'frames' in {place / CARD} do not say where rows of the {side} lie: radius and norm are lengths above 0"
+        raise TranslatorError(told, "copy it again, or fit again")
+
+
+def _nowhere(frames: Any) -> str | None:
+    """Return the side whose rows lie nowhere, None where there is none: a radius or a common norm is a length."""
     for side in ("source", "target"):
         try:
             lengths = frames[side]["radius"], 1.0 if frames[side]["norm"] is None else frames[side]["norm"]
@@ -207,8 +266,27 @@ def _check_frames(place: Path, frames: Any) -> None:
                 continue
         except (KeyError, TypeError, OverflowError):
             pass
-        told = f"the 'frames' in {place / CARD} do not say where rows of the {side} lie: radius and norm are lengths above 0"
-        raise TranslatorError(told, "copy it again, or fit again")
+        return side
+    return None
+
+
+def _no_numbers(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor that holds NaN or infinity, None where there is none."""
+    return next((name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())), None)
+
+
+def _check_loadable(card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Refuse to save what `load` would refuse to read."""
+    for side, kind in (card.get("maps") or {}).items():
+        if kind not in KINDS:
+            told = f"the {side} map is of the kind {kind!r}, which could not be loaded again; nothing was written"
+            raise TranslatorError(told, "let the aligner return Linear or Residual of crossvec.aligners.maps: docs/plugins.md")
+    if bad := _no_numbers(tensors):
+        told = f"{bad} holds NaN or infinity, and could not be loaded again; nothing was written"
+        raise TranslatorError(told, "fit again, with other settings")
+    if side := _nowhere(card.get("frames")):
+        told = f"the frame of the {side} could not be loaded again; nothing was written"
+        raise TranslatorError(told, "its radius and norm are lengths above 0: make it with Frame.of(space)")
 
 
 def _readme(card: Mapping[str, Any], name: str) -> str:
