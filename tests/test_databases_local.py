@@ -641,3 +641,86 @@ def test_a_redis_that_does_not_answer_is_told() -> None:
     with pytest.raises(StoreError, match="cannot be reached") as refused:
         open_collection("redis://127.0.0.1:1/books").describe()
     assert "running there?" in refused.value.hint
+
+
+# --- SQLite: written to while it is read
+
+
+def vec0_table(sqlite: tuple[str, Any], columns: str, cast: str = "?") -> Any:
+    """Return the connection to a table of sqlite-vec with the rows c, a and b, made as another program makes it."""
+    _, connection = sqlite
+    connection.enable_load_extension(True)
+    connection.load_extension(pytest.importorskip("sqlite_vec").loadable_path())
+    connection.execute(f"CREATE VIRTUAL TABLE t USING vec0(id text primary key, {columns})")
+    for i, key in enumerate("cab"):
+        row = np.eye(3, dtype=np.int8 if cast != "?" else np.float32)[i].tobytes()
+        connection.execute(f"INSERT INTO t(id, v, kind) VALUES (?, {cast}, ?)", (key, row, f"kind {i}"))
+    return connection
+
+
+def upserted_into_itself(url: str) -> list[object]:
+    """Return the ids that were read while each row was upserted as soon as it was read; at most twelve."""
+    seen = []
+    for space in open_collection(url).read(1):
+        open_collection(url + "?mode=upsert").upsert(space)
+        seen += ids(space)
+        if len(seen) == 12:
+            break
+    return seen
+
+
+def test_a_sqlite_table_that_is_upserted_into_itself_while_it_is_read_is_read_once(tmp_path: Path) -> None:
+    pytest.importorskip("apsw"), pytest.importorskip("sqlite_vec")
+    url = f"sqlite://{tmp_path}/q.db/t"
+    payload = {"title": ["é", None, "x"]}
+    open_collection(url).write([Space.of(np.eye(3, dtype=np.float32), ["c", "a", "b"], payload)])
+    assert upserted_into_itself(url) == ["c", "a", "b"]
+    moved = (Space.of(-space.array(), space.ids, space.payload) for space in open_collection(url).read(2))
+    assert open_collection(url + "?mode=upsert").write(moved) == 3
+    after = open_collection(url).load()
+    assert np.array_equal(after.array(), -np.eye(3)) and ids(after) == ["c", "a", "b"] and dict(after.columns) == payload
+
+
+def test_rows_that_another_process_upserts_while_a_sqlite_table_is_read_are_read_once(tmp_path: Path) -> None:
+    pytest.importorskip("apsw"), pytest.importorskip("sqlite_vec")
+    url = f"sqlite://{tmp_path}/q.db/t"
+    open_collection(url).write([Space.of(cloud(9), [f"b{i}" for i in range(9)])])
+    pages = open_collection(url).pages(batch=4)
+    first, cursor = next(pages)
+    code = (
+        "import sys, numpy as np; from crossvec import stores; from crossvec.space import Space;"
+        "stores.open(sys.argv[1]).upsert(Space.of(np.ones((10, 4), np.float32), [f'b{i}' for i in range(10)]))"
+    )
+    subprocess.run([sys.executable, "-c", code, url], check=True)
+    wanted = [f"b{i}" for i in range(9)]
+    assert ids(first) + [i for space, _ in pages for i in ids(space)] == [*wanted, "b9"]  # b9 was added meanwhile
+    resumed = [i for space, _ in open_collection(url).pages(cursor) for i in ids(space)]
+    assert ids(first) + resumed == [*wanted, "b9"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "cast", "order"),
+    [
+        ("v float[3] distance_metric=cosine, kind text", "?", "cab"),
+        ("v float[3], +kind text", "?", "cab"),
+        ("v int8[3], kind text", "vec_int8(?)", "abc"),
+        ("kind text partition key, v float[3]", "?", "abc"),
+    ],
+    ids=["metadata", "auxiliary", "int8", "partitioned"],
+)
+def test_sqlite_tables_that_others_made_are_read_once_while_they_are_upserted(
+    sqlite: tuple[str, Any], columns: str, cast: str, order: str
+) -> None:
+    connection, url = vec0_table(sqlite, columns, cast), sqlite[0] + "t"
+    assert upserted_into_itself(url) == list(order)
+    changed = Space.of(np.eye(3, dtype=np.float32)[::-1], ["b", "c", "d"], {"kind": ["a longer kind than before", "new", "d"]})
+    assert open_collection(url + "?mode=upsert").write([changed]) == 3
+    after = open_collection(url).load()
+    found = {i: (row.tolist(), kind) for i, row, kind in zip(ids(after), after.array(), after.columns["kind"], strict=True)}
+    assert found == {
+        "a": ([0, 1, 0], "kind 1"),
+        "b": ([0, 0, 1], "a longer kind than before"),
+        "c": ([0, 1, 0], "new"),
+        "d": ([1, 0, 0], "d"),
+    }
+    assert connection.execute("SELECT count(*) FROM t").get == 4

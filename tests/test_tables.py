@@ -1,9 +1,11 @@
-"""test_tables — any slice of a table's file is the same slice of its rows, whatever pieces the file is in."""
+"""test_tables — any slice of a table's file is the same slice of its rows, whatever pieces the file is in; lines are JSON."""
 
 from __future__ import annotations
 
+import json
+from datetime import date
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crossvec import stores
+from crossvec.errors import CrossvecError, StoreError
 from crossvec.space import BATCH_ROWS, Space
 from crossvec.stores.tables import TableFile, _runs
 
@@ -74,3 +77,68 @@ def test_row_groups_without_a_wanted_row_are_left_out() -> None:
     assert _runs([10, 10, 20, 30, 40], [(0, 1), (25, 30)]) == [range(1), range(3, 4)]
     assert _runs([10, 20, 30], [(9, 11), (12, 13), (20, 99)]) == [range(3)]
     assert _runs([], [(0, 5)]) == [] and _runs([5], [(5, 9)]) == []
+
+
+# --- lines of JSON are JSON
+
+
+def no_json(word: str) -> None:
+    raise AssertionError(f"{word} is no JSON")
+
+
+def lines_of(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line, parse_constant=no_json) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_payload_column_whose_name_is_no_text_is_refused_and_writes_no_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    for name in (1, None, (1, 2)):
+        payload: dict[Any, list[int]] = {"a": [1, 2, 3], name: [1, 2, 3]}
+        with pytest.raises(CrossvecError, match="is no text") as refused:
+            stores.open(path).write([Space.of(np.eye(3), payload=payload)])
+        assert repr(name) in str(refused.value) and refused.value.hint and not list(tmp_path.iterdir())
+
+
+def test_a_missing_number_is_null_in_lines_of_json_wherever_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    nan, day = float("nan"), date(2024, 2, 29)
+    payload = {
+        "price": np.array([1.5, nan, -2.0]),
+        "deep": [{"NaN": [nan, "NaN"], "day": day}, [nan, [nan, 1]], nan],
+        "said": ["NaN", "[Infinity", ", -Infinity"],
+    }
+    stores.open(path).write([Space.of(np.eye(3), payload=payload)])
+    assert [line["price"] for line in lines_of(path)] == [1.5, None, -2.0]
+    deep = [{"NaN": [None, "NaN"], "day": "2024-02-29"}, [None, [None, 1]], None]
+    assert [line["deep"] for line in lines_of(path)] == deep
+    space = stores.open(path).load()
+    assert space.columns["deep"] == deep and space.columns["said"] == payload["said"]
+
+
+def test_an_infinite_number_comes_back_from_lines_that_are_json(tmp_path: Path) -> None:
+    inf = float("inf")
+    for ending in (".jsonl", ".parquet"):
+        path = tmp_path / f"a{ending}"
+        stores.open(path).write([Space.of(np.eye(3), payload={"n": [inf, -inf, 1.5], "deep": [[inf], [-inf], [0.5]]})])
+        assert stores.open(path).load().records() == [
+            {"n": inf, "deep": [inf]},
+            {"n": -inf, "deep": [-inf]},
+            {"n": 1.5, "deep": [0.5]},
+        ]
+    assert len(lines_of(tmp_path / "a.jsonl")) == 3
+
+
+def test_lines_with_a_bare_nan_that_others_wrote_are_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"vector": [1, 2], "n": NaN}\n{"vector": [3, 4], "n": -Infinity}\n')
+    found = stores.open(path).load().columns["n"]
+    assert np.isnan(found[0]) and found[1] == -np.inf
+
+
+def test_a_payload_value_that_holds_itself_is_refused_and_the_lines_before_stay(tmp_path: Path) -> None:
+    path, round_and_round = tmp_path / "a.jsonl", [1.0]
+    round_and_round.append(round_and_round)  # type: ignore[arg-type]
+    stores.open(path).write([Space.of(np.eye(2))])
+    with pytest.raises(StoreError, match="'loop' cannot be written as JSON") as refused:
+        stores.open(path).write([Space.of(np.eye(2), payload={"loop": [1, round_and_round]})])
+    assert refused.value.hint and len(lines_of(path)) == 2

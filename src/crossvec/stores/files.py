@@ -247,7 +247,10 @@ class FileStore(ABC):
             raise StoreError(told, "write the file anew; it may be cut short or of another format") from error
 
     def _outgoing(self, batches: Iterable[Space], dtype: str) -> Iterator[Written]:
-        """Check that the batches belong together and that this format can carry what they bring."""
+        """Check that the batches belong together and that this format can carry what they bring.
+
+        Ids are not compared from batch to batch: memory would grow with the rows of a file that is written as it is read.
+        """
         first: Space | None = None
         for space in batches:
             first = first or space

@@ -5,7 +5,7 @@ Out   Space                                   ids and payload are carried; a pay
 Uses  stores.files
 
 Vectors are written with as many digits as float32 needs to come back unchanged. Dates and times are written as ISO text, since
-JSON has none. A file without lines has no dimension.
+JSON has none; a payload number that is NaN as null, infinity as 1e999. A file without lines has no dimension.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from itertools import islice
@@ -27,6 +28,7 @@ from crossvec.space import python_values
 from crossvec.stores.files import FileStore, Head, Part, Written, choose, choose_ids
 
 FAST_GZIP = 6  # gzip's own default; 9 takes twice as long for one percent
+NO_JSON = re.compile(r"(NaN|Infinity)\Z")  # as Python writes these numbers, at the end of what it writes for a value
 
 
 class JsonLinesFile(FileStore):
@@ -134,14 +136,23 @@ class JsonLinesFile(FileStore):
 
     def _text(self, key: str, value: Any) -> str:
         try:
-            return json.dumps(value, default=_iso)
-        except TypeError as error:
+            try:
+                return json.dumps(value, default=_iso, allow_nan=False)
+            except ValueError:  # NaN or infinity; most values hold neither, and need not be looked through
+                return _strict(value)
+        except (TypeError, ValueError, RecursionError) as error:  # such as a list that holds itself
             hint = f"write .parquet, or leave the payload behind: {self.path}?keep=ids"
             raise StoreError(f"the payload column {key!r} cannot be written as JSON: {error}", hint) from None
 
 
 def _numeric(values: list[Any]) -> bool:
     return set(map(type, values)) <= {int, float, type(None)}
+
+
+def _strict(value: Any) -> str:
+    """Return as JSON what holds NaN, which becomes null, or infinity: a number too large for a double is read back as that."""
+    chunks = json.JSONEncoder(default=_iso).iterencode(value)  # numbers end a chunk; text ends in a quotation mark
+    return "".join(NO_JSON.sub(lambda found: "null" if found[0] == "NaN" else "1e999", chunk) for chunk in chunks)
 
 
 def _iso(value: Any) -> str:

@@ -1,7 +1,7 @@
 """sqlite — tables of an SQLite file: vec0 tables of sqlite-vec, and plain tables with a column of vector bytes.
 
 In    sqlite:///folder/file.db/table?column=embedding&id=id&dtype=float32
-Out   Space                                    in the order of the rows' numbers (rowid), or of the key where a table has none
+Out   Space                                    in the order of the rows' numbers (rowid), or of the key where these do not last
 Uses  stores.collection, stores.sqlitefile; apsw (many builds of Python let their sqlite3 load no extensions), sqlite-vec
 
 In a plain table a column of BLOBs is a vector when its bytes are numbers, float32 or as `dtype` says, such as embeddings hold.
@@ -60,6 +60,11 @@ class SqliteTable(Switching):
         return quoted(self.name)
 
     @property
+    def _numbers(self) -> str:
+        """The table in which sqlite-vec keeps the rows' numbers and ids of a table of its own, as SQL."""
+        return quoted(f"{self.name}_rowids")
+
+    @property
     def dtype(self) -> str:
         """The type of the numbers in a column of bytes."""
         asked = self.address.options.get("dtype", "float32")
@@ -104,6 +109,9 @@ class SqliteTable(Switching):
         bits = {it.split()[0] for it in arguments.split(",") if re.match(r"\s*\w+\s+bit\s*\[", it, re.IGNORECASE)}
         others = [name for name, _ in columns if name not in {key, *vectors, *bits}]
         made = others == [DOCUMENT]
+        whole = vectors[vector][2][0] in "fF"
+        # sqlite-vec changes no int8 vector and no partition in place (0.1.9): such rows are written anew, under other numbers.
+        lasting = not text or (whole and not re.search(r"\bpartition\s+key\b", arguments, re.IGNORECASE))
         sample = client.sql(f"SELECT {DOCUMENT} FROM {self.table} LIMIT {SAMPLED}") if made else []
         metric = METRIC.search(vectors[vector][4])
         return Layout(
@@ -111,7 +119,7 @@ class SqliteTable(Switching):
             int(vectors[vector][3]),
             METRICS.get(metric[1].lower(), metric[1].lower()) if metric else METRICS["l2"],
             False,
-            "float32" if vectors[vector][2][0] in "fF" else "int8",
+            "float32" if whole else "int8",
             "text" if text else "integer",
             names({REST: row} for (row,) in sample if row) if made else tuple(others),
             tuple(vectors) if len(vectors) > 1 else (),
@@ -123,7 +131,7 @@ class SqliteTable(Switching):
                 "vec0": True,
                 "vectors": vectors,
                 "unique": True,
-                "order": "rowid",
+                "order": "rowid" if lasting else "id",  # columns of its table of row numbers
             },
         )
 
@@ -237,16 +245,16 @@ class SqliteTable(Switching):
     def _vec0_rows(self, client: Any, layout: Layout, after: Any, limit: int, wanted: list[str]) -> list[tuple[Any, ...]]:
         # vec0 has no order of its own: its table of row numbers has, and gives each row by its key.
         self._load(client)
-        key, shadow = layout.about["key"], quoted(f"{self.name}_rowids")
+        key, order, shadow = layout.about["key"], layout.about["order"], self._numbers
         column = "id" if layout.id_type == "text" else "rowid"
-        where = "WHERE r.rowid > ?" if after is not None else ""
+        where = f"WHERE r.{order} > ?" if after is not None else ""
         if not wanted:
-            query = f"SELECT rowid, {column} FROM {shadow} r {where} ORDER BY r.rowid LIMIT {limit}"
+            query = f"SELECT r.{order}, r.{column} FROM {shadow} r {where} ORDER BY r.{order} LIMIT {limit}"
         else:
-            picked = ", ".join([f"r.rowid, v.{quoted(key)}", *(f"v.{name}" for name in wanted)])
+            picked = ", ".join([f"r.{order}, v.{quoted(key)}", *(f"v.{name}" for name in wanted)])
             query = (
                 f"SELECT {picked} FROM {shadow} r CROSS JOIN {self.table} v ON v.{quoted(key)} = r.{column} {where}"
-                f" ORDER BY r.rowid LIMIT {limit}"
+                f" ORDER BY r.{order} LIMIT {limit}"
             )
         return client.sql(query, [after] if after is not None else [])  # type: ignore[no-any-return]
 
@@ -263,7 +271,7 @@ class SqliteTable(Switching):
 
     def _count(self, client: Any) -> int:
         shadow = client.sql("SELECT sql FROM sqlite_master WHERE lower(name) = lower(?)", [self.name])
-        name = quoted(f"{self.name}_rowids") if VEC0.search(shadow[0][0] or "") else self.table
+        name = self._numbers if VEC0.search(shadow[0][0] or "") else self.table
         return int(client.sql(f"SELECT count(*) FROM {name}")[0][0])
 
     def _create(self, client: Any, like: Description) -> None:
@@ -312,7 +320,7 @@ class SqliteTable(Switching):
             self._load(client)
         with client.lock, client.open() as connection:
             if about["vec0"]:  # which knows no upsert
-                connection.executemany(f"DELETE FROM {self.table} WHERE {key} = ?", [(i,) for i in keys])
+                values = self._replaced(connection, layout, named, values)
                 places = places if layout.dtype == "float32" else places.replace("?, ?", "?, vec_int8(?)", 1)
                 connection.executemany(f"INSERT INTO {self.table} ({columns}) VALUES ({places})", values)
             else:
@@ -321,6 +329,21 @@ class SqliteTable(Switching):
                     f"INSERT INTO {self.table} ({columns}) VALUES ({places}) ON CONFLICT ({key}) DO UPDATE SET {replaced}",
                     values,
                 )
+
+    def _replaced(self, connection: Any, layout: Layout, named: list[str], values: list[Any]) -> list[Any]:
+        """Make room in a table of sqlite-vec for rows that are there already, and return those that are to be inserted.
+
+        A row whose key is a text gets a new number when it is deleted and inserted. Who reads in the order of the numbers would
+        meet it again, and never end where the reader writes. So it is changed where it stands.
+        """
+        key = quoted(named[0])
+        if layout.id_type != "text" or layout.about["order"] == "id":
+            connection.executemany(f"DELETE FROM {self.table} WHERE {key} = ?", [row[:1] for row in values])
+            return values
+        changes = ", ".join(f"{quoted(name)} = ?{place}" for place, name in enumerate(named[1:], 2))
+        connection.executemany(f"UPDATE {self.table} SET {changes} WHERE {key} = ?1", values)
+        there = f"SELECT 1 FROM {self._numbers} WHERE id = ?"  # asked after the first change, which keeps other writers out
+        return [row for row in values if not connection.execute(there, row[:1]).fetchall()]
 
     def _drop(self, client: Any) -> None:
         client.sql(f"DROP TABLE {self.table}")
