@@ -17,9 +17,10 @@ from conftest import make_world, orthonormal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import crossvec
 from crossvec import saved
 from crossvec.aligners.maps import Linear, Residual
-from crossvec.errors import SpaceError, TranslatorError, UnfinishedError, UsageError
+from crossvec.errors import SettingError, SpaceError, TranslatorError, UnfinishedError, UsageError
 from crossvec.space import Space
 from crossvec.stores.atomic import beside
 from crossvec.translator import Frame, Translator
@@ -604,3 +605,50 @@ def test_what_could_not_be_loaded_again_is_not_saved(tmp_path: Path, bad: str, t
     assert os.listdir(tmp_path) == (["deep"] if there else [])
     if there:
         Translator.load(tmp_path / "deep" / "t")
+
+
+# What callers of the library give by mistake
+
+
+@pytest.fixture
+def learned() -> Translator:
+    return translator(cloud(), cloud(d=9, seed=1))
+
+
+@pytest.mark.parametrize("wrong", [Space.of(cloud(3)), np.ma.masked_array(cloud(3))], ids=["space", "masked"])
+def test_rows_that_would_lose_something_are_refused(wrong: object, learned: Translator, unchecked: None) -> None:
+    with pytest.raises(TranslatorError, match="not a Space|mask would be lost"):
+        learned.translate(wrong)  # type: ignore[arg-type]
+
+
+def test_a_mapped_row_without_a_direction_is_refused_as_in_a_stream(learned: Translator, tmp_path: Path) -> None:
+    rows = np.ones((3, learned.source.dim), np.float32)
+    rows[1] = 0
+    np.save(tmp_path / "rows.npy", rows)
+    store = crossvec.open(tmp_path / "rows.npy")
+    for carry in (lambda: learned.translate_space(store.load()), lambda: list(learned.stream(store.read()))):
+        with pytest.raises(SpaceError, match="row 1 holds only zeros"):
+            carry()
+
+
+def test_a_translator_does_not_depend_on_torchs_default_type(learned: Translator, tmp_path: Path) -> None:
+    learned.save(tmp_path / "t")
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = Translator.load(tmp_path / "t")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    rows = np.ones((3, learned.source.dim), np.float32) + np.eye(3, learned.source.dim, dtype=np.float32)
+    assert np.array_equal(again.translate(rows), learned.translate(rows))
+
+
+def test_a_device_that_is_not_here_is_refused_in_words(learned: Translator) -> None:
+    for device in ("banana", "cuda:99"):
+        with pytest.raises(SettingError, match="device"):
+            learned.to(device)
+
+
+def test_the_card_of_the_inverse_says_what_that_does(learned: Translator) -> None:
+    made = replace(learned, card={"what": "translates a (12) into b (9)", "source": {"name": "a"}, "target": {"name": "b"}})
+    assert made.inverse().card["what"] == "translates b (9) into a (12)"
+    assert made.inverse().inverse().card["what"] == made.card["what"]
