@@ -49,7 +49,8 @@ def plain(world: World) -> Translator:
 def test_texts_it_never_saw_in_pairs_are_found_both_ways(dx: int, dy: int) -> None:
     """No text is in both clouds: there is no pair to stumble upon. A guess would find 1 in 300."""
     world = make_world(pool=300, dx=dx, dy=dy, seed=2)
-    learned = learn(world.x, world.y)
+    # Not SMALL: under it another version's rounding can end this world's search elsewhere (torch 2.6: .56 of 20 -> 24 found).
+    learned = fit(Space.of(world.x), Space.of(world.y), "moments", effort="quick")
     assert found(learned, world.eval_x, world.eval_y) > 0.9
     assert found(learned.inverse(), world.eval_y, world.eval_x) > 0.9
 
