@@ -23,8 +23,8 @@ from crossvec import metrics
 from crossvec.aligners import Step, silent
 from crossvec.errors import SettingError, SpaceError, TranslatorError
 from crossvec.geometry import resized, unit
-from crossvec.pairing import joined
-from crossvec.space import Space, python_values, require_space
+from crossvec.pairing import joined, two_ids
+from crossvec.space import Space, require_space
 
 __all__ = ["Direction", "Framed", "Ranking", "Scores", "Translates", "evaluate"]
 
@@ -195,7 +195,9 @@ def evaluate(
     if ceiling:
         _centres(ceiling, source, target, "the ceiling")
     warnings = [f"{left_out:,} pairs were left out: a row of theirs is bad"] if left_out else []
-    warnings += _other_ids(source, target)
+    if other := two_ids(source, target):
+        told = f"{len(other):,} of {len(source):,} pairs have two ids, such as {other[0][0]!r} and {other[0][1]!r}"
+        warnings.append(f"{told}: are they the same thing?")
     inverse = _inverse(translator, warnings)
     tell = _Stages(progress or silent, 4 + bool(inverse) + bool(ceiling))
     rules = _Rules(sorted({1, 10, k}), csls_neighbours, bootstrap, seed, retrieve)
@@ -327,18 +329,6 @@ def _centres(
             f"{who} carries {dx} dimensions to {dy}; source and target have {source.dim} and {target.dim}", swapped
         )
     return means[0], means[1]
-
-
-def _other_ids(source: Space, target: Space) -> list[str]:
-    """Return a warning where both sides have ids and a pair has two: rows in another order score as chance does."""
-    if source.ids is None or target.ids is None:
-        return []
-    pairs = list(zip(python_values(source.ids), python_values(target.ids), strict=True))
-    other = [pair for pair in pairs if pair[0] != pair[1]]
-    if not other:
-        return []
-    one, two = other[0]
-    return [f"{len(other):,} of {len(pairs):,} pairs have two ids, such as {one!r} and {two!r}: are they the same thing?"]
 
 
 def _remarks(y: Float[Tensor, "n d"], forward: Direction, identity: Direction) -> list[str]:

@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from crossvec.errors import SpaceError
 from crossvec.space import Space, python_values
 
-__all__ = ["joined", "partners", "places", "same_ids"]
+__all__ = ["joined", "partners", "places", "same_ids", "two_ids"]
 
 
 def places(space: Space) -> Int64[np.ndarray, " n"]:
@@ -77,6 +77,12 @@ def same_ids(a: Space, b: Space) -> bool:
         return False
     one, other = _ids(a, b, _matched(a, b))
     return one == other
+
+
+def two_ids(a: Space, b: Space) -> list[tuple[int | str, int | str]]:
+    """Return the two ids of each pair that has two, of spaces as `joined` gives them; nothing where a side has no ids."""
+    every = np.arange(len(a))
+    return [(one, other) for one, other in zip(*_ids(a, b, np.stack([every, every], axis=1)), strict=True) if one != other]
 
 
 def _size(space: Space) -> int:

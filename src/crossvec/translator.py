@@ -156,7 +156,7 @@ class Translator:
                 f"the rows have shape {array.shape}; this translator reads (k, {self.source.dim})",
                 f"give rows of the model it was fitted on ({self._named('source')}), as a matrix",
             )
-        placed = self._carry(_tensor(array).to(self.source.mean.device))
+        placed = self._carry(only_read(np.require(array, np.float32, ["C"])).to(self.source.mean.device))
         if not bool(placed.sum().isfinite()):
             bad = int((~placed.isfinite().all(dim=1)).nonzero()[0])
             raise SpaceError(f"row {bad} of the rows given holds NaN, infinity or values too large", "drop or repair such rows")
@@ -306,7 +306,3 @@ def _numbers(rows: Any) -> Shaped[np.ndarray, "..."]:
     if array.dtype.kind not in "fiub":
         raise TranslatorError(f"the rows hold {array.dtype}", "give numbers: rows.astype('float32')")
     return array
-
-
-def _tensor(rows: Shaped[np.ndarray, "k d"]) -> Float[Tensor, "k d"]:
-    return only_read(np.require(rows, np.float32, ["C"]))
